@@ -1,0 +1,305 @@
+//! What is known, and why the rest is not.
+//!
+//! A guardrail asks [`Question`]s before it judges; a lookup answers them all in one batch; the
+//! [`Evidence`] is what the guardrail then judges on. It never asks while judging.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::review::image::ImageReference;
+
+/// Something that a guardrail must know before it can judge.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// Whether a node could pull this image, and which tags there are if it could not.
+    Image(ImageReference),
+    /// The CustomResourceDefinition of a group and plural.
+    Definition {
+        /// API group.
+        group: String,
+        /// Plural name.
+        plural: String,
+    },
+    /// The version of Argo CD that reads this cluster's Applications.
+    ArgoCdVersion,
+    /// Whether Argo CD compares by server-side diff throughout (`controller.diff.server.side`).
+    ArgoCdServerSideDiff,
+    /// Which containers were killed, or survived, under which memory limit.
+    MemoryHistory,
+}
+
+/// What a registry said of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageState {
+    /// A node could pull it.
+    Exists,
+    /// Every host that a node would ask says that it is not there.
+    Missing(Missing),
+}
+
+/// The proof that an image is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What is missing.
+    pub what: MissingPart,
+    /// Who was asked, such as `registry-1.docker.io (anonymous)`.
+    pub asked: String,
+    /// The tags that the repository has; empty where they are not known.
+    pub tags: Arc<Vec<String>>,
+}
+
+/// The part of a reference that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingPart {
+    /// The repository has no such tag.
+    Tag,
+    /// The repository has no such digest.
+    Digest,
+    /// There is no such repository.
+    Repository,
+}
+
+/// One row of what is known about memory: a container under a limit, and how it ended.
+///
+/// A field that is left out matches anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MemoryRecord {
+    /// Namespace of the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The workload, as Kind/name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Container name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Image; without a tag it stands for every tag of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The memory limit, as a Kubernetes quantity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Scalar>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<MemoryOutcome>,
+    /// How many kills by the memory controller were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Scalar>,
+    /// How many of them came soon after start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quick: Option<Scalar>,
+    /// How many pods were hit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<Scalar>,
+    /// First time seen (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Scalar>,
+    /// Last time seen (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Scalar>,
+    /// How long the longest of them ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime: Option<Scalar>,
+}
+
+/// How a container ended under its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MemoryOutcome {
+    /// The kernel killed it for its memory.
+    OomKilled,
+    /// It ran for the time that counts as survival.
+    Survived,
+}
+
+/// A scalar that is read as text, however it is written: `512`, `512Mi` or `"512"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Scalar(pub String);
+
+/// What was found out.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// Answers [`Question::Image`].
+    Image(ImageState),
+    /// Answers [`Question::Definition`]: the spec of the definition.
+    Definition(Arc<Value>),
+    /// Answers [`Question::ArgoCdVersion`].
+    Version(String),
+    /// Answers [`Question::ArgoCdServerSideDiff`].
+    Flag(bool),
+    /// Answers [`Question::MemoryHistory`].
+    Memory(Arc<Vec<MemoryRecord>>),
+}
+
+/// Why something is not known. An unknown never refuses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unknown {
+    /// Nobody asked for it in time, or it is not among the evidence given.
+    NotAsked,
+    /// The review's time was up.
+    TimedOut,
+    /// The cluster view has not been listed yet, or lost its connection.
+    NotSynced,
+    /// There is no cluster to ask, or it does not have (or show) what is asked for.
+    Unavailable(String),
+    /// A registry gave no answer that proves anything.
+    Registry {
+        /// The registry asked.
+        host: String,
+        /// What happened, in our own words.
+        why: String,
+        /// Whether that registry has ever let us read anything.
+        answered_before: bool,
+    },
+    /// The object cannot be read there.
+    Unreadable(String),
+    /// The guardrail itself failed.
+    Panicked,
+}
+
+/// All that is known for one review.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence(BTreeMap<Question, Result<Fact, Unknown>>);
+
+// === impl Unknown ===
+
+impl Unknown {
+    /// The object has something else there than its kind allows.
+    #[must_use]
+    pub fn unreadable(pointer: &str, problem: &str) -> Self {
+        Self::Unreadable(format!("{pointer} {problem}"))
+    }
+
+    /// Whether asking again will not help: such an unknown is named by a metric, not in warnings.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Registry { answered_before: false, .. })
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked => f.write_str("not known"),
+            Self::TimedOut => f.write_str("out of time"),
+            Self::NotSynced => f.write_str("the cluster has not been listed yet"),
+            Self::Unavailable(what) | Self::Unreadable(what) => f.write_str(what),
+            Self::Registry { host, why, .. } => write!(f, "{host}: {why}"),
+            Self::Panicked => f.write_str("the guardrail failed; please report it"),
+        }
+    }
+}
+
+// === impl Scalar ===
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a number")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+        }
+        // Self-describing formats choose; a version such as 2.10 stays text where it is quoted.
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    /// Adds one answer.
+    pub fn insert(&mut self, question: Question, answer: Result<Fact, Unknown>) {
+        self.0.insert(question, answer);
+    }
+
+    /// The questions that have an answer, or a reason why not.
+    #[must_use]
+    pub fn answered(&self) -> BTreeSet<&Question> {
+        self.0.keys().collect()
+    }
+
+    fn get(&self, question: &Question) -> Result<&Fact, Unknown> {
+        self.0.get(question).ok_or(Unknown::NotAsked)?.as_ref().map_err(Clone::clone)
+    }
+
+    /// What is known of an image.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn image(&self, image: &ImageReference) -> Result<&ImageState, Unknown> {
+        match self.get(&Question::Image(image.clone()))? {
+            Fact::Image(state) => Ok(state),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The spec of a CustomResourceDefinition.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn definition(&self, group: &str, plural: &str) -> Result<&Value, Unknown> {
+        let question = Question::Definition { group: group.to_owned(), plural: plural.to_owned() };
+        match self.get(&question)? {
+            Fact::Definition(spec) => Ok(spec),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The version of Argo CD, as `v2.10.0` or `2.10.0`.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn argocd_version(&self) -> Result<&str, Unknown> {
+        match self.get(&Question::ArgoCdVersion)? {
+            Fact::Version(version) => Ok(version),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// Whether Argo CD is set to server-side diff throughout.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn argocd_server_side_diff(&self) -> Result<bool, Unknown> {
+        match self.get(&Question::ArgoCdServerSideDiff)? {
+            Fact::Flag(flag) => Ok(*flag),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// What is known about memory.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn memory(&self) -> Result<&[MemoryRecord], Unknown> {
+        match self.get(&Question::MemoryHistory)? {
+            Fact::Memory(records) => Ok(records),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `missing-image`: an image that no node can pull, because it does not exist.
+//!
+//! Only two things refuse: a reference that does not parse, and a registry that proves the absence.
+//! A registry that is down, slow, or will not say refuses nothing.
+
+use super::catalogue::Entry;
+use super::nearest_tag::nearest;
+use super::{Certainty, Finding, Judgement, Meta, Rule};
+use crate::evidence::{Evidence, ImageState, Missing, MissingPart, Question, Unknown};
+use crate::review::Review;
+use crate::review::image::ImageReference;
+use crate::review::workload::{ImageUse, WORKLOADS};
+
+/// The entry in the catalogue.
+pub(super) const RULE: Entry = Entry {
+    meta: Meta {
+        name: "missing-image",
+        summary: "an image tag, digest or repository that does not exist",
+        incident: "S8",
+        watches: WORKLOADS,
+        repairs: false,
+        page: include_str!("../../docs/rules/missing-image.md"),
+    },
+    build: |_| Ok(Box::new(MissingImage)),
+};
+
+struct MissingImage;
+
+impl Rule for MissingImage {
+    fn questions(&self, review: &Review) -> Vec<Question> {
+        let images = review.images().unwrap_or_default();
+        let pulled = images.iter().filter(|image| is_pulled(image));
+        pulled
+            .filter_map(|image| ImageReference::parse(image.reference).ok())
+            .map(|reference| Question::Image(reference.pulled()))
+            .collect()
+    }
+
+    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
+        match review.images() {
+            Ok(images) => images
+                .iter()
+                .filter(|image| is_pulled(image))
+                .map(|image| (format!("{} ({})", image.item, printable(image.reference)), inspect(image, evidence)))
+                .collect(),
+            Err(reason) => Judgement::abstain("containers", reason),
+        }
+    }
+}
+
+/// Placeholders that another webhook replaces (Istio's `auto`, a blank), and images that are never
+/// pulled, are no business of a registry.
+fn is_pulled(image: &ImageUse<'_>) -> bool {
+    image.pull_policy != Some("Never") && !matches!(image.reference.trim(), "" | "auto")
+}
+
+fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>, Unknown> {
+    let seen = printable(image.reference);
+    let finding = |message: String, help: String| Finding {
+        certainty: Certainty::Proven,
+        path: image.pointer.clone(),
+        item: image.item.clone(),
+        value: image.reference.to_owned(),
+        magnitude: None,
+        message,
+        help,
+        fix: None,
+    };
+    let reference = match ImageReference::parse(image.reference) {
+        Ok(reference) => reference.pulled(),
+        Err(error) => {
+            let message = format!("{} has the image {seen:?}, which is no image reference", image.item);
+            return Ok(Some(finding(message, error.to_string())));
+        }
+    };
+    let ImageState::Missing(missing) = evidence.image(&reference)? else { return Ok(None) };
+    let (message, help) = explain(image, &reference, missing);
+    Ok(Some(finding(message, help)))
+}
+
+fn explain(image: &ImageUse<'_>, reference: &ImageReference, missing: &Missing) -> (String, String) {
+    let Missing { what, asked, tags } = missing;
+    let repository = reference.repository.familiar();
+    let item = &image.item;
+    let tag = reference.tag.as_deref().unwrap_or_default();
+    match what {
+        MissingPart::Repository => (
+            format!("{item}: {asked} has no repository {repository}"),
+            "write a repository that exists, or push the image first".to_owned(),
+        ),
+        MissingPart::Digest => (
+            format!("{item}: {asked} has no {} in {repository}", reference.digest.as_deref().unwrap_or_default()),
+            "write the digest of an image that exists, or a tag".to_owned(),
+        ),
+        MissingPart::Tag => {
+            let near = nearest(tag, tags);
+            let message = format!("{item}: {asked} has no tag {tag} in {repository}");
+            if near.is_empty() {
+                return (message, "write a tag that exists, or push the image first".to_owned());
+            }
+            let listed: Vec<_> =
+                near.iter().map(|suggestion| format!("{} ({})", suggestion.tag, suggestion.why)).collect();
+            (message, format!("nearest: {}", listed.join(", ")))
+        }
+    }
+}
+
+/// A reference as it may be shown: what a user wrote may hold anything.
+fn printable(reference: &str) -> String {
+    let clean = |char: char| if char.is_ascii_graphic() { char } else { '?' };
+    reference.chars().take(200).map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::evidence::Fact;
+
+    fn judge(image: &str, policy: &str, answer: Option<Result<ImageState, Unknown>>) -> Judgement {
+        let review = Review::of_manifest(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+            "spec": {"containers": [{"name": "app", "image": image, "imagePullPolicy": policy}]},
+        }))
+        .unwrap();
+        let mut evidence = Evidence::default();
+        for question in MissingImage.questions(&review) {
+            if let Some(answer) = &answer {
+                evidence.insert(question, answer.clone().map(Fact::Image));
+            }
+        }
+        MissingImage.judge(&review, &evidence)
+    }
+
+    fn no_tag(tags: &[&str]) -> Option<Result<ImageState, Unknown>> {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        let asked = "registry-1.docker.io (anonymous)".to_owned();
+        Some(Ok(ImageState::Missing(Missing { what: MissingPart::Tag, asked, tags: Arc::new(tags) })))
+    }
+
+    #[test]
+    fn s08_prometheus_v2_56_1_has_no_such_tag() {
+        let judgement = judge("prom/prometheus:v2.56.1", "IfNotPresent", no_tag(&["v2.55.0", "v2.55.1", "v3.0.0"]));
+        let finding = &judgement.findings[0];
+        assert_eq!(finding.path, "/spec/containers/0/image");
+        assert_eq!(finding.message, "app: registry-1.docker.io (anonymous) has no tag v2.56.1 in prom/prometheus");
+        assert!(finding.help.starts_with("nearest: v2.55.1 ("), "{}", finding.help);
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_finding() {
+        let judgement = judge("nginx:1", "Always", Some(Err(Unknown::TimedOut)));
+        assert_eq!((judgement.findings.len(), judgement.abstained.len()), (0, 1));
+    }
+
+    #[test]
+    fn images_that_are_never_pulled_and_placeholders_are_skipped() {
+        for (image, policy) in [("nginx:1", "Never"), ("auto", "Always"), (" ", "Always")] {
+            assert_eq!(judge(image, policy, no_tag(&[])), Judgement::default(), "{image:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_does_not_parse_is_proven_without_a_registry() {
+        let judgement = judge("Nginx:latest:1\u{1b}[31m", "Always", None);
+        assert_eq!(judgement.findings.len(), 1);
+        assert!(!judgement.findings[0].message.contains('\u{1b}'));
+    }
+}

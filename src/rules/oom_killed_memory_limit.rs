@@ -1,0 +1,290 @@
+//! `oom-killed-memory-limit`: a memory limit under which this container was killed before.
+//!
+//! Nothing is guessed here: only kills that were seen, in the configuration or in the evidence,
+//! count. A limit that is raised is never held up, however low it still is.
+
+use super::catalogue::Entry;
+use super::{Certainty, Finding, Judgement, Meta, Rule};
+use crate::evidence::{Evidence, MemoryOutcome, MemoryRecord, Question, Scalar, Unknown};
+use crate::quantity::{Quantity, display_bytes};
+use crate::review::image::ImageReference;
+use crate::review::workload::{Container, WORKLOADS};
+use crate::review::{Review, text};
+
+/// The entry in the catalogue.
+pub(super) const RULE: Entry = Entry {
+    meta: Meta {
+        name: "oom-killed-memory-limit",
+        summary: "a memory limit under which this container was OOM-killed before",
+        incident: "S6",
+        watches: WORKLOADS,
+        repairs: false,
+        page: include_str!("../../docs/rules/oom-killed-memory-limit.md"),
+    },
+    build: |settings| {
+        for (index, row) in settings.known.iter().enumerate() {
+            Row::of(row).map_err(|problem| format!("known[{index}].{problem}"))?;
+        }
+        Ok(Box::new(OomKilledMemoryLimit { known: settings.known.clone() }))
+    },
+};
+
+/// This many kills make a row strong; fewer are a warning.
+const STRONG_TIMES: u64 = 3;
+
+struct OomKilledMemoryLimit {
+    known: Vec<MemoryRecord>,
+}
+
+impl Rule for OomKilledMemoryLimit {
+    fn questions(&self, review: &Review) -> Vec<Question> {
+        if limits(review).is_empty() { Vec::new() } else { vec![Question::MemoryHistory] }
+    }
+
+    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
+        let containers = match review.containers() {
+            Ok(containers) => containers,
+            Err(reason) => return Judgement::abstain("containers", reason),
+        };
+        let before = review.of_previous();
+        let before = before.as_ref().map(limits).unwrap_or_default();
+        // Kills named in the configuration count whatever else is known.
+        let learnt = evidence.memory().unwrap_or_default();
+        let rows: Vec<Row<'_>> =
+            self.known.iter().chain(learnt).filter_map(|record| Row::of(record).ok()).collect();
+        containers
+            .iter()
+            .map(|container| {
+                let old = before.iter().find(|(name, _)| name == container.name);
+                let raised = old.is_some_and(|(_, old)| limit_of(container).is_some_and(|new| new > *old));
+                let finding = if raised { None } else { inspect(review, container, &rows) };
+                (container.name.to_owned(), Ok::<_, Unknown>(finding))
+            })
+            .collect()
+    }
+}
+
+/// A record whose limit and counts have been read.
+struct Row<'a> {
+    record: &'a MemoryRecord,
+    limit: i128,
+    image: Option<ImageReference>,
+    strong: bool,
+    at: Option<&'a str>,
+}
+
+impl<'a> Row<'a> {
+    fn of(record: &'a MemoryRecord) -> Result<Self, String> {
+        let limit = record.limit.as_ref().ok_or("limit is missing; write the limit seen, such as 512Mi")?;
+        let limit = Quantity::parse(&limit.0).map_err(|error| format!("limit {:?}: {error}", limit.0))?;
+        record.outcome.ok_or("outcome is missing; write oomKilled or survived")?;
+        let image = record.image.as_deref().map(ImageReference::parse).transpose();
+        let image = image.map_err(|error| format!("image: {error}"))?;
+        let count = |name: &str, scalar: &Option<Scalar>| {
+            scalar
+                .as_ref()
+                .map(|text| text.0.parse::<u64>().map_err(|_| format!("{name} {:?} is no count", text.0)))
+                .transpose()
+        };
+        let times = count("times", &record.times)?;
+        let quick = count("quick", &record.quick)?;
+        let strong = times.is_none_or(|times| times >= STRONG_TIMES && quick != Some(0));
+        let at = record.last.as_ref().or(record.first.as_ref()).map(|time| time.0.as_str());
+        Ok(Self { record, limit: limit.bytes(), image, strong, at })
+    }
+
+    /// A field left out matches anything.
+    fn matches(&self, review: &Review, container: &Container<'_>) -> bool {
+        let subject = &review.subject;
+        let owner = format!("{}/{}", subject.kind, subject.name);
+        let same = |wanted: &Option<String>, seen: &str| wanted.as_deref().is_none_or(|wanted| wanted == seen);
+        same(&self.record.namespace, subject.namespace.as_deref().unwrap_or("default"))
+            && same(&self.record.owner, &owner)
+            && same(&self.record.container, container.name)
+            && self.image.as_ref().is_none_or(|wanted| uses(container, wanted))
+    }
+
+    /// Whether this was seen after the other; where a time is missing, it is taken as later, so
+    /// that a doubt speaks for the object.
+    fn is_later_than(&self, other: &Self) -> bool {
+        match (self.at, other.at) {
+            (Some(this), Some(that)) => moment(this) > moment(that),
+            _ => true,
+        }
+    }
+}
+
+/// RFC 3339 times may have different offsets, so they are compared as times where they parse.
+fn moment(text: &str) -> (Option<jiff::Timestamp>, &str) {
+    (text.parse().ok(), text)
+}
+
+fn uses(container: &Container<'_>, wanted: &ImageReference) -> bool {
+    let Some(image) = text(container.value, "/image").and_then(|image| ImageReference::parse(image).ok()) else {
+        return false;
+    };
+    let any_tag = wanted.tag.is_none() && wanted.digest.is_none();
+    image.repository == wanted.repository && (any_tag || image.pulled() == wanted.pulled())
+}
+
+fn limit_of(container: &Container<'_>) -> Option<i128> {
+    let limit = Quantity::from_json(container.value.pointer("/resources/limits/memory")?).ok()?.bytes();
+    (limit > 0).then_some(limit)
+}
+
+fn limits(review: &Review) -> Vec<(String, i128)> {
+    let containers = review.containers().unwrap_or_default();
+    containers.iter().filter_map(|container| Some((container.name.to_owned(), limit_of(container)?))).collect()
+}
+
+fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Option<Finding> {
+    let limit = limit_of(container)?;
+    let matching: Vec<_> = rows.iter().filter(|row| row.matches(review, container)).collect();
+    let outcome = |wanted| matching.iter().filter(move |row| row.record.outcome == Some(wanted));
+    let mut worst: Option<(Certainty, &Row<'_>)> = None;
+    for kill in outcome(MemoryOutcome::OomKilled).filter(|kill| limit <= kill.limit) {
+        let survived = outcome(MemoryOutcome::Survived)
+            .filter(|row| row.limit <= kill.limit && row.is_later_than(kill))
+            .map(|row| row.limit)
+            .min();
+        let certainty = match survived {
+            Some(survived) if survived <= limit => continue,
+            Some(_) => Certainty::Likely,
+            None if kill.strong => Certainty::Observed,
+            None => Certainty::Likely,
+        };
+        let stronger = worst.is_none_or(|(other, row)| (certainty, -kill.limit) < (other, -row.limit));
+        if stronger {
+            worst = Some((certainty, kill));
+        }
+    }
+    let (certainty, kill) = worst?;
+    let safe = outcome(MemoryOutcome::Survived).map(|row| row.limit).filter(|safe| *safe > kill.limit).min();
+    let written = container.value.pointer("/resources/limits/memory")?;
+    let seen = written.as_str().map_or_else(|| written.to_string(), ToOwned::to_owned);
+    Some(Finding {
+        certainty,
+        path: format!("{}/resources/limits/memory", container.pointer),
+        item: container.name.to_owned(),
+        value: seen.clone(),
+        magnitude: Some(limit),
+        message: format!(
+            "container {} has the memory limit {seen}; it was OOM-killed{} at {}{}",
+            container.name,
+            kill.record.times.as_ref().map(|times| format!(" {} times", times.0)).unwrap_or_default(),
+            display_bytes(u64::try_from(kill.limit).unwrap_or_default()),
+            kill.at.map(|at| format!(", last on {at}")).unwrap_or_default(),
+        ),
+        help: match safe {
+            Some(safe) => format!(
+                "write {} or more, the smallest limit that it survived",
+                display_bytes(u64::try_from(safe).unwrap_or_default())
+            ),
+            None => format!("write more than that, such as {}", display_bytes(next_try(kill.limit))),
+        },
+        fix: None,
+    })
+}
+
+/// A quarter more, at least 100 MiB more, in steps of 64 MiB.
+fn next_try(killed: i128) -> u64 {
+    const MEBIBYTE: i128 = 1024 * 1024;
+    let more = (killed + killed / 4).max(killed + 100 * MEBIBYTE);
+    let step = 64 * MEBIBYTE;
+    u64::try_from((more + step - 1) / step * step).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::evidence::Fact;
+    use crate::review::Operation;
+
+    fn deployment(limit: &str) -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "prometheus", "namespace": "monitoring"},
+            "spec": {"template": {"spec": {"containers": [
+                {"name": "prometheus", "image": "prom/prometheus:v2.55.1", "resources": {"limits": {"memory": limit}}},
+            ]}}},
+        })
+    }
+
+    fn row(value: Value) -> MemoryRecord {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn kill(extra: &Value) -> MemoryRecord {
+        let mut value = json!({"container": "prometheus", "limit": "512Mi", "outcome": "oomKilled"});
+        value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        row(value)
+    }
+
+    fn certainty(review: &Review, rows: Vec<MemoryRecord>) -> Option<Certainty> {
+        let mut evidence = Evidence::default();
+        evidence.insert(Question::MemoryHistory, Ok(Fact::Memory(std::sync::Arc::new(rows))));
+        let rule = OomKilledMemoryLimit { known: Vec::new() };
+        rule.judge(review, &evidence).findings.first().map(|finding| finding.certainty)
+    }
+
+    fn created(limit: &str, rows: Vec<MemoryRecord>) -> Option<Certainty> {
+        certainty(&Review::of_manifest(deployment(limit)).unwrap(), rows)
+    }
+
+    #[test]
+    fn s06_prometheus_at_512mi_was_killed_before() {
+        let rows = || vec![kill(&json!({"image": "prom/prometheus:v2.55.1"}))];
+        assert_eq!(created("512Mi", rows()), Some(Certainty::Observed));
+        assert_eq!(created("256Mi", rows()), Some(Certainty::Observed));
+        assert_eq!(created("1Gi", rows()), None);
+    }
+
+    #[test]
+    fn three_kills_are_strong_unless_none_of_them_was_quick() {
+        assert_eq!(created("512Mi", vec![kill(&json!({"times": 2}))]), Some(Certainty::Likely));
+        assert_eq!(created("512Mi", vec![kill(&json!({"times": 3}))]), Some(Certainty::Observed));
+        assert_eq!(created("512Mi", vec![kill(&json!({"times": 3, "quick": 0}))]), Some(Certainty::Likely));
+    }
+
+    #[test]
+    fn a_later_survival_speaks_for_the_limit() {
+        let survived = |limit: &str, last: &str| row(json!({"limit": limit, "outcome": "survived", "last": last}));
+        let killed = || kill(&json!({"last": "2026-01-05T00:00:00Z"}));
+        assert_eq!(created("512Mi", vec![killed(), survived("512Mi", "2026-01-07T00:00:00Z")]), None);
+        assert_eq!(created("512Mi", vec![killed(), survived("256Mi", "2026-01-07T00:00:00Z")]), None);
+        assert_eq!(created("128Mi", vec![killed(), survived("256Mi", "2026-01-07T00:00:00Z")]), Some(Certainty::Likely));
+        assert_eq!(created("512Mi", vec![killed(), survived("512Mi", "2026-01-01T00:00:00Z")]), Some(Certainty::Observed));
+        assert_eq!(created("512Mi", vec![killed(), survived("1Gi", "2026-01-07T00:00:00Z")]), Some(Certainty::Observed));
+    }
+
+    #[test]
+    fn a_raise_is_never_held_up() {
+        let mut review = Review::of_manifest(deployment("512Mi")).unwrap();
+        review.operation = Operation::Update;
+        review.previous = Some(deployment("256Mi"));
+        assert_eq!(certainty(&review, vec![kill(&json!({}))]), None);
+        review.previous = Some(deployment("1Gi"));
+        assert_eq!(certainty(&review, vec![kill(&json!({}))]), Some(Certainty::Observed));
+    }
+
+    #[test]
+    fn a_row_of_another_workload_or_image_says_nothing() {
+        for other in [
+            json!({"namespace": "dev"}),
+            json!({"owner": "StatefulSet/prometheus"}),
+            json!({"container": "sidecar"}),
+            json!({"image": "prom/alertmanager"}),
+            json!({"image": "prom/prometheus:v3.0.0"}),
+        ] {
+            assert_eq!(created("512Mi", vec![kill(&other)]), None, "{other}");
+        }
+        for same in [
+            json!({"namespace": "monitoring", "owner": "Deployment/prometheus"}),
+            json!({"image": "docker.io/prom/prometheus:v2.55.1"}),
+            json!({"image": "prom/prometheus"}),
+        ] {
+            assert_eq!(created("512Mi", vec![kill(&same)]), Some(Certainty::Observed), "{same}");
+        }
+    }
+}
