@@ -42,8 +42,26 @@ pub struct Meta {
     pub watches: &'static [WatchedKind],
     /// Whether it has patches, and so is asked by the mutating webhook too.
     pub repairs: bool,
+    /// What it reads from the cluster beside the object.
+    pub reads: &'static [Reads],
+    /// The keys of its settings beside those that every guardrail has.
+    pub settings: &'static [&'static str],
     /// The page of this guardrail: docs/rules/NAME.md.
     pub page: &'static str,
+}
+
+/// Something that must be watched in the cluster for a guardrail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// A CustomResourceDefinition.
+    Definition {
+        /// API group.
+        group: &'static str,
+        /// Plural name.
+        plural: &'static str,
+    },
+    /// The version of Argo CD and how it compares.
+    ArgoCd,
 }
 
 /// How sure a finding is.

@@ -19,6 +19,8 @@ pub(super) const RULE: Entry = Entry {
         incident: "S6",
         watches: WORKLOADS,
         repairs: false,
+        reads: &[],
+        settings: &[],
         page: include_str!("../../docs/rules/impossible-memory-limit.md"),
     },
     build: |_| Ok(Box::new(ImpossibleMemoryLimit)),

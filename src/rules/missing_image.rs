@@ -19,6 +19,8 @@ pub(super) const RULE: Entry = Entry {
         incident: "S8",
         watches: WORKLOADS,
         repairs: false,
+        reads: &[],
+        settings: &[],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
     build: |_| Ok(Box::new(MissingImage)),

@@ -19,13 +19,16 @@ pub(super) const RULE: Entry = Entry {
         incident: "S6",
         watches: WORKLOADS,
         repairs: false,
+        reads: &[],
+        settings: &["known"],
         page: include_str!("../../docs/rules/oom-killed-memory-limit.md"),
     },
     build: |settings| {
-        for (index, row) in settings.known.iter().enumerate() {
+        let known = settings.known.clone().unwrap_or_default();
+        for (index, row) in known.iter().enumerate() {
             Row::of(row).map_err(|problem| format!("known[{index}].{problem}"))?;
         }
-        Ok(Box::new(OomKilledMemoryLimit { known: settings.known.clone() }))
+        Ok(Box::new(OomKilledMemoryLimit { known }))
     },
 };
 
@@ -212,7 +215,7 @@ mod tests {
     }
 
     fn row(value: Value) -> MemoryRecord {
-        serde_json::from_value(value).unwrap()
+        serde_saphyr::from_str(&value.to_string()).unwrap()
     }
 
     fn kill(extra: &Value) -> MemoryRecord {

@@ -1,0 +1,37 @@
+//! Where facts come from. Only this side of the program touches the world.
+
+pub mod cluster;
+pub mod files;
+pub mod live;
+pub mod registry;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use tokio::time::Instant;
+
+use crate::config::{Mode, NamespaceLabel};
+use crate::evidence::{Evidence, Question};
+
+/// The namespace label that sets the mode.
+pub const MODE_LABEL: &str = "forestall.dev/mode";
+
+/// Answers questions.
+pub trait Lookup: Send + Sync {
+    /// Answers all questions that it can by the deadline; the others have no entry, or the reason.
+    fn gather(
+        &self,
+        asked: BTreeSet<Question>,
+        by: Instant,
+    ) -> impl Future<Output = Evidence> + Send;
+
+    /// What the label of a namespace says.
+    fn label(&self, namespace: &str) -> NamespaceLabel;
+}
+
+/// The mode that a label's value means. A value that is none counts as warn: its author wanted
+/// something, and a warning is seen without hurting.
+#[must_use]
+pub fn mode_of_label(value: Option<&str>) -> NamespaceLabel {
+    NamespaceLabel::Known(value.map(|value| Mode::parse(value).unwrap_or(Mode::Warn)))
+}
