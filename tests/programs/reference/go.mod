@@ -1,0 +1,7 @@
+module forestall.dev/tests/programs/reference
+
+go 1.26.0
+
+require github.com/distribution/reference v0.6.0
+
+require github.com/opencontainers/go-digest v1.0.0 // indirect
