@@ -241,7 +241,10 @@ impl<'de> Deserialize<'de> for ModeEntry {
                 self.visit_str(if value { "true" } else { "false" })
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<ModeEntry, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<ModeEntry, A::Error> {
                 #[derive(Deserialize)]
                 #[serde(deny_unknown_fields)]
                 struct Settings {
@@ -265,7 +268,9 @@ impl Config {
     /// The first mistake, with its place and the cure.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let config: Self = parse_yaml(file, text)?;
-        config.check().map_err(|(pointer, message)| ConfigError::at(file, text, &pointer, message))?;
+        config
+            .check()
+            .map_err(|(pointer, message)| ConfigError::at(file, text, &pointer, message))?;
         Ok(config)
     }
 
@@ -291,7 +296,9 @@ impl Config {
             let entry = known_rule(name, "rules").map_err(|message| (pointer.clone(), message))?;
             for key in settings.own_keys() {
                 if !entry.meta.settings.contains(&key) {
-                    let message = format!("rules.{name}.{key}: this guardrail has no such setting; remove it");
+                    let message = format!(
+                        "rules.{name}.{key}: this guardrail has no such setting; remove it"
+                    );
                     return Err((format!("{pointer}/{key}"), message));
                 }
             }
@@ -299,8 +306,9 @@ impl Config {
         for (namespace, settings) in &self.namespaces {
             for name in settings.rules.keys() {
                 let place = format!("namespaces.{namespace}.rules");
-                known_rule(name, &place)
-                    .map_err(|message| (format!("/namespaces/{namespace}/rules/{name}"), message))?;
+                known_rule(name, &place).map_err(|message| {
+                    (format!("/namespaces/{namespace}/rules/{name}"), message)
+                })?;
             }
         }
         for (index, exemption) in self.exemptions.iter().enumerate() {
@@ -325,13 +333,16 @@ impl Config {
     /// Whether findings that are likely refuse too.
     #[must_use]
     pub fn refuses_likely(&self, rule: &str) -> bool {
-        self.rule(rule).is_some_and(|settings| settings.refuse_likely)
+        self.rule(rule)
+            .is_some_and(|settings| settings.refuse_likely)
     }
 
     /// Whether annotations on an object may allow what this guardrail finds.
     #[must_use]
     pub fn allows_annotations(&self, rule: &str) -> bool {
-        self.rule(rule).and_then(|settings| settings.allow_annotations).unwrap_or(true)
+        self.rule(rule)
+            .and_then(|settings| settings.allow_annotations)
+            .unwrap_or(true)
     }
 
     /// The mode that holds for a guardrail in a namespace; `None` for cluster-scoped objects.
@@ -339,7 +350,9 @@ impl Config {
     pub fn mode(&self, rule: &str, namespace: Option<&str>, label: NamespaceLabel) -> Mode {
         let of_rule = self.rule(rule).and_then(|settings| settings.mode);
         let default = self.mode.unwrap_or(Mode::Enforce);
-        let Some(namespace) = namespace else { return of_rule.unwrap_or(default) };
+        let Some(namespace) = namespace else {
+            return of_rule.unwrap_or(default);
+        };
         let settings = self.namespaces.get(namespace);
         let configured = settings.and_then(|settings| settings.rules.get(rule));
         let (label, most) = match label {
@@ -367,9 +380,18 @@ impl Config {
         self.exemptions.iter().find(|exemption| {
             exemption.rule == rule
                 && exemption.until >= today
-                && exemption.namespace.as_ref().is_none_or(|wanted| Some(wanted) == subject.namespace.as_ref())
-                && exemption.kind.as_ref().is_none_or(|wanted| *wanted == subject.kind)
-                && exemption.name.as_ref().is_none_or(|wanted| matches(wanted, &subject.name))
+                && exemption
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|wanted| Some(wanted) == subject.namespace.as_ref())
+                && exemption
+                    .kind
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == subject.kind)
+                && exemption
+                    .name
+                    .as_ref()
+                    .is_none_or(|wanted| matches(wanted, &subject.name))
         })
     }
 }
@@ -377,9 +399,12 @@ impl Config {
 impl RuleSettings {
     /// The keys given that belong to single guardrails.
     fn own_keys(&self) -> impl Iterator<Item = &'static str> {
-        [("known", self.known.is_some()), ("defaults", self.defaults.is_some())]
-            .into_iter()
-            .filter_map(|(key, given)| given.then_some(key))
+        [
+            ("known", self.known.is_some()),
+            ("defaults", self.defaults.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
     }
 }
 
@@ -389,7 +414,12 @@ impl ConfigError {
     /// A mistake in a configuration that was not read from a file.
     #[must_use]
     pub fn nowhere(message: String) -> Self {
-        Self { file: "configuration".to_owned(), line: 1, column: 1, message }
+        Self {
+            file: "configuration".to_owned(),
+            line: 1,
+            column: 1,
+            message,
+        }
     }
 
     fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
@@ -398,7 +428,12 @@ impl ConfigError {
             let position = document.locate(pointer);
             (position.line as u64, position.column as u64)
         });
-        Self { file: file.to_owned(), line, column, message }
+        Self {
+            file: file.to_owned(),
+            line,
+            column,
+            message,
+        }
     }
 }
 
@@ -411,15 +446,24 @@ pub fn parse_yaml<T: serde::de::DeserializeOwned + Default>(
     text: &str,
 ) -> Result<T, ConfigError> {
     // An empty file, or one of comments only, leaves everything at its default.
-    if text.lines().all(|line| matches!(line.trim(), "" | "---") || line.trim_start().starts_with('#')) {
+    if text
+        .lines()
+        .all(|line| matches!(line.trim(), "" | "---") || line.trim_start().starts_with('#'))
+    {
         return Ok(T::default());
     }
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let (line, column) =
-            error.location().map_or((1, 1), |location| (location.line(), location.column()));
+        let (line, column) = error
+            .location()
+            .map_or((1, 1), |location| (location.line(), location.column()));
         let message = without_place(&error.to_string());
-        ConfigError { file: file.to_owned(), line, column, message }
+        ConfigError {
+            file: file.to_owned(),
+            line,
+            column,
+            message,
+        }
     })
 }
 
@@ -432,7 +476,9 @@ fn without_place(message: &str) -> String {
 
 fn known_rule(name: &str, place: &str) -> Result<&'static Entry, String> {
     catalogue::find(name).ok_or_else(|| match catalogue::nearest_name(name) {
-        Some(nearest) => format!("{place}: there is no guardrail {name:?}; did you mean {nearest}?"),
+        Some(nearest) => {
+            format!("{place}: there is no guardrail {name:?}; did you mean {nearest}?")
+        }
         None => format!("{place}: there is no guardrail {name:?}; `forestall rules` lists them"),
     })
 }
@@ -461,7 +507,11 @@ mod tests {
         for text in ["", "# nothing\n", "---\n", "{}"] {
             let config = parse(text);
             let label = NamespaceLabel::Known(None);
-            assert_eq!(config.mode("missing-image", Some("a"), label), Mode::Enforce, "{text:?}");
+            assert_eq!(
+                config.mode("missing-image", Some("a"), label),
+                Mode::Enforce,
+                "{text:?}"
+            );
         }
     }
 
@@ -477,17 +527,45 @@ mod tests {
         let none = NamespaceLabel::Known(None);
         let label = |mode| NamespaceLabel::Known(Some(mode));
         let mode = |rule, namespace, label| config.mode(rule, namespace, label);
-        assert_eq!(mode("missing-image", Some("shop"), label(Mode::Off)), Mode::Enforce);
-        assert_eq!(mode("impossible-memory-limit", Some("shop"), none), Mode::Off);
-        assert_eq!(mode("oom-killed-memory-limit", Some("shop"), none), Mode::Enforce);
+        assert_eq!(
+            mode("missing-image", Some("shop"), label(Mode::Off)),
+            Mode::Enforce
+        );
+        assert_eq!(
+            mode("impossible-memory-limit", Some("shop"), none),
+            Mode::Off
+        );
+        assert_eq!(
+            mode("oom-killed-memory-limit", Some("shop"), none),
+            Mode::Enforce
+        );
         assert_eq!(mode("missing-image", Some("dev"), none), Mode::Off);
         assert_eq!(mode("missing-image", Some("other"), none), Mode::Warn);
-        assert_eq!(mode("missing-image", Some("other"), label(Mode::Enforce)), Mode::Warn);
-        assert_eq!(mode("missing-image", Some("other"), label(Mode::Audit)), Mode::Audit);
-        assert_eq!(mode("oom-killed-memory-limit", Some("other"), label(Mode::Enforce)), Mode::Enforce);
-        assert_eq!(mode("oom-killed-memory-limit", Some("other"), none), Mode::Audit);
+        assert_eq!(
+            mode("missing-image", Some("other"), label(Mode::Enforce)),
+            Mode::Warn
+        );
+        assert_eq!(
+            mode("missing-image", Some("other"), label(Mode::Audit)),
+            Mode::Audit
+        );
+        assert_eq!(
+            mode(
+                "oom-killed-memory-limit",
+                Some("other"),
+                label(Mode::Enforce)
+            ),
+            Mode::Enforce
+        );
+        assert_eq!(
+            mode("oom-killed-memory-limit", Some("other"), none),
+            Mode::Audit
+        );
         assert_eq!(mode("missing-image", None, none), Mode::Warn);
-        assert_eq!(mode("missing-image", Some("shop"), NamespaceLabel::NotSynced), Mode::Warn);
+        assert_eq!(
+            mode("missing-image", Some("shop"), NamespaceLabel::NotSynced),
+            Mode::Warn
+        );
     }
 
     #[test]
@@ -496,16 +574,35 @@ mod tests {
             error("mode: enforce\nrules:\n  missing-images: {}\n"),
             "config.yaml:3:19: rules: there is no guardrail \"missing-images\"; did you mean missing-image?"
         );
-        assert!(error("mode: enforced\n").starts_with("config.yaml:1:7: \"enforced\" is no mode; write off, audit, warn or enforce"));
+        assert!(error("mode: enforced\n").starts_with(
+            "config.yaml:1:7: \"enforced\" is no mode; write off, audit, warn or enforce"
+        ));
         let unknown = error("mode: audit\nrule: {}\n");
-        assert!(unknown.starts_with("config.yaml:2:1: unknown field `rule`, expected one of `mode`, `rules`"), "{unknown}");
+        assert!(
+            unknown.starts_with(
+                "config.yaml:2:1: unknown field `rule`, expected one of `mode`, `rules`"
+            ),
+            "{unknown}"
+        );
         let known = error("rules:\n  missing-image:\n    known: []\n");
-        assert!(known.starts_with("config.yaml:3:12: rules.missing-image.known: "), "{known}");
-        let row = error("rules:\n  oom-killed-memory-limit:\n    known: [{limit: 512MB, outcome: oomKilled}]\n");
-        assert!(row.contains("rules.oom-killed-memory-limit.known[0].limit \"512MB\""), "{row}");
+        assert!(
+            known.starts_with("config.yaml:3:12: rules.missing-image.known: "),
+            "{known}"
+        );
+        let row = error(
+            "rules:\n  oom-killed-memory-limit:\n    known: [{limit: 512MB, outcome: oomKilled}]\n",
+        );
+        assert!(
+            row.contains("rules.oom-killed-memory-limit.known[0].limit \"512MB\""),
+            "{row}"
+        );
         let date = error("exemptions:\n- {rule: missing-image, reason: r, until: soon}\n");
         assert!(date.starts_with("config.yaml:2:"), "{date}");
-        assert!(error("a: [\n").starts_with("config.yaml:"), "{}", error("a: [\n"));
+        assert!(
+            error("a: [\n").starts_with("config.yaml:"),
+            "{}",
+            error("a: [\n")
+        );
     }
 
     #[test]
@@ -515,11 +612,34 @@ mod tests {
              exemptions: [{rule: missing-image, name: web-*, reason: moves, until: 2027-01-31}]\n",
         );
         assert_eq!(config.argocd.version.as_ref().unwrap().0, "2.10");
-        let subject = |name: &str| crate::review::Subject { name: name.to_owned(), ..Default::default() };
+        let subject = |name: &str| crate::review::Subject {
+            name: name.to_owned(),
+            ..Default::default()
+        };
         let day = |text: &str| text.parse::<Date>().unwrap();
-        assert!(config.exemption("missing-image", &subject("web-1"), day("2027-01-31")).is_some());
-        assert!(config.exemption("missing-image", &subject("web-1"), day("2027-02-01")).is_none());
-        assert!(config.exemption("missing-image", &subject("db"), day("2027-01-31")).is_none());
-        assert!(config.exemption("impossible-memory-limit", &subject("web-1"), day("2027-01-31")).is_none());
+        assert!(
+            config
+                .exemption("missing-image", &subject("web-1"), day("2027-01-31"))
+                .is_some()
+        );
+        assert!(
+            config
+                .exemption("missing-image", &subject("web-1"), day("2027-02-01"))
+                .is_none()
+        );
+        assert!(
+            config
+                .exemption("missing-image", &subject("db"), day("2027-01-31"))
+                .is_none()
+        );
+        assert!(
+            config
+                .exemption(
+                    "impossible-memory-limit",
+                    &subject("web-1"),
+                    day("2027-01-31")
+                )
+                .is_none()
+        );
     }
 }

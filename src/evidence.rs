@@ -118,7 +118,9 @@ pub enum MemoryOutcome {
 }
 
 /// A scalar that is read as text, however it is written: `512`, `512Mi` or `"512"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Scalar(pub String);
 
@@ -179,7 +181,14 @@ impl Unknown {
     /// Whether asking again will not help: such an unknown is named by a metric, not in warnings.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Registry { answered_before: false, .. })
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Registry {
+                    answered_before: false,
+                    ..
+                }
+        )
     }
 }
 
@@ -207,6 +216,12 @@ impl<'de> Deserialize<'de> for Scalar {
 
 // === impl Evidence ===
 
+impl FromIterator<(Question, Result<Fact, Unknown>)> for Evidence {
+    fn from_iter<T: IntoIterator<Item = (Question, Result<Fact, Unknown>)>>(answers: T) -> Self {
+        Self(answers.into_iter().collect())
+    }
+}
+
 impl Evidence {
     /// Adds one answer.
     pub fn insert(&mut self, question: Question, answer: Result<Fact, Unknown>) {
@@ -220,7 +235,11 @@ impl Evidence {
     }
 
     fn get(&self, question: &Question) -> Result<&Fact, Unknown> {
-        self.0.get(question).ok_or(Unknown::NotAsked)?.as_ref().map_err(Clone::clone)
+        self.0
+            .get(question)
+            .ok_or(Unknown::NotAsked)?
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     /// What is known of an image.
@@ -239,7 +258,10 @@ impl Evidence {
     /// # Errors
     /// Why it is not known.
     pub fn definition(&self, group: &str, plural: &str) -> Result<&Value, Unknown> {
-        let question = Question::Definition { group: group.to_owned(), plural: plural.to_owned() };
+        let question = Question::Definition {
+            group: group.to_owned(),
+            plural: plural.to_owned(),
+        };
         match self.get(&question)? {
             Fact::Definition(spec) => Ok(spec),
             _ => Err(Unknown::NotAsked),

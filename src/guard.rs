@@ -32,13 +32,23 @@ impl<L: Lookup> Guard<L> {
     /// # Errors
     /// A setting that a guardrail cannot use; a [`Config`] that was parsed has none.
     pub fn new(config: Config, lookup: L) -> Result<Self, ConfigError> {
-        let guardrails = config.guardrails().map_err(|(_, message)| ConfigError::nowhere(message))?;
-        Ok(Self { config, guardrails, lookup })
+        let guardrails = config
+            .guardrails()
+            .map_err(|(_, message)| ConfigError::nowhere(message))?;
+        Ok(Self {
+            config,
+            guardrails,
+            lookup,
+        })
     }
 
     /// A guard with these guardrails, for tests of the laws.
     pub fn with(config: Config, guardrails: Vec<Guardrail>, lookup: L) -> Self {
-        Self { config, guardrails, lookup }
+        Self {
+            config,
+            guardrails,
+            lookup,
+        }
     }
 
     /// The operator's decisions.
@@ -52,13 +62,24 @@ impl<L: Lookup> Guard<L> {
     }
 
     /// Judges one object. Facts that do not arrive by `by` are unknown.
-    pub async fn consider(&self, review: &Review, phase: Phase, today: Date, by: Instant) -> Verdict {
+    pub async fn consider(
+        &self,
+        review: &Review,
+        phase: Phase,
+        today: Date,
+        by: Instant,
+    ) -> Verdict {
         if is_never_refused(review) {
             return Verdict::default();
         }
         let namespace = review.subject.namespace.as_deref();
         let label = namespace.map_or_else(no_label, |namespace| self.lookup.label(namespace));
-        let scales = Scales { phase, config: &self.config, label, today };
+        let scales = Scales {
+            phase,
+            config: &self.config,
+            label,
+            today,
+        };
         let asked = self.asked(review, &scales);
         if asked.is_empty() {
             return Verdict::default();
@@ -67,7 +88,11 @@ impl<L: Lookup> Guard<L> {
         let questions: BTreeSet<Question> = [Some(review), before.as_ref()]
             .into_iter()
             .flatten()
-            .flat_map(|review| asked.iter().flat_map(move |guardrail| questions(guardrail, review)))
+            .flat_map(|review| {
+                asked
+                    .iter()
+                    .flat_map(move |guardrail| questions(guardrail, review))
+            })
             .collect();
         let evidence = if questions.is_empty() {
             Evidence::default()
@@ -97,7 +122,9 @@ impl<L: Lookup> Guard<L> {
             .filter(|Guardrail { entry, .. }| {
                 let mode = scales.mode(review, &entry.meta);
                 let watches = &entry.meta.watches;
-                watches.iter().any(|kind| review.subject.is(kind.group, kind.kind))
+                watches
+                    .iter()
+                    .any(|kind| review.subject.is(kind.group, kind.kind))
                     && match scales.phase {
                         Phase::Mutate => entry.meta.repairs && mode == Mode::Enforce,
                         Phase::Validate => mode != Mode::Off,
@@ -115,8 +142,14 @@ fn no_label() -> crate::config::NamespaceLabel {
 /// What must always be writable: what is going away, what a controller makes of an object that was
 /// judged itself, and everything but the content.
 fn is_never_refused(review: &Review) -> bool {
-    let judged_part = review.sub_resource.as_deref().is_none_or(|part| SUB_RESOURCES.contains(&part));
-    let going = review.object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+    let judged_part = review
+        .sub_resource
+        .as_deref()
+        .is_none_or(|part| SUB_RESOURCES.contains(&part));
+    let going = review
+        .object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|time| !time.is_null());
     !judged_part
         || review.door == Door::Admission
             && (review.has_controller()
@@ -141,7 +174,10 @@ fn repair(
     evidence: &Evidence,
     weighed: &mut Weighed,
 ) -> Option<Patch> {
-    let wanted = weighed.records.iter_mut().filter(|record| record.action == Action::Patch);
+    let wanted = weighed
+        .records
+        .iter_mut()
+        .filter(|record| record.action == Action::Patch);
     let mut current = review.clone();
     let mut operations = Vec::new();
     for record in wanted {
@@ -165,20 +201,33 @@ fn settled(
 ) -> Result<(Value, Patch), String> {
     let fix = record.finding.fix.clone().unwrap_or_default();
     let object = patch::apply(&review.object, &fix).map_err(|error| error.to_string())?;
-    let patched = Review { object, ..review.clone() };
+    let patched = Review {
+        object,
+        ..review.clone()
+    };
     let identity = |finding: &Finding| (finding.item.clone(), finding.value.clone());
     for guardrail in asked {
         let name = guardrail.entry.meta.name;
-        let before: BTreeSet<_> =
-            judge(guardrail, review, evidence).findings.iter().map(identity).collect();
+        let before: BTreeSet<_> = judge(guardrail, review, evidence)
+            .findings
+            .iter()
+            .map(identity)
+            .collect();
         let after = judge(guardrail, &patched, evidence);
-        if after.abstained.iter().any(|abstention| abstention.reason == Unknown::Panicked) {
+        if after
+            .abstained
+            .iter()
+            .any(|abstention| abstention.reason == Unknown::Panicked)
+        {
             return Err(format!("{name} failed on the repaired object"));
         }
         for finding in &after.findings {
             let same = name == record.meta.name && identity(finding) == identity(&record.finding);
             if same || !before.contains(&identity(finding)) {
-                return Err(format!("the repair does not settle: {name} still finds {}", finding.item));
+                return Err(format!(
+                    "the repair does not settle: {name} still finds {}",
+                    finding.item
+                ));
             }
         }
     }

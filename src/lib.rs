@@ -1,1 +1,42 @@
-//! Forestall.
+//! Forestall: an admission webhook that stops production incidents before they happen.
+//!
+//! ```text
+//! AdmissionReview ─envelope─► Review ─questions─► [Question] ─Lookup─► Evidence
+//!                                │                                       │
+//!                                └──────────────► guardrails judge ◄─────┘
+//!                                                      │ Findings, abstentions
+//!                                               verdict::weigh ◄── modes, exemptions
+//!                                                      │ Verdict
+//!                      AdmissionReview ◄─answer────────┼──────► reports (metrics, log)
+//! ```
+//!
+//! No arrow turns back. Guardrails are pure: they ask questions before, and judge on the evidence
+//! after. Only [`lookup`] and [`report`] touch the world, only [`verdict`] knows modes, and only
+//! [`webhook`] knows the API's shapes. The webhook and `forestall check` are two doors to one
+//! engine, the [`guard`].
+//!
+//! The way through: `main` > `cli/serve` > `webhook/handler` > `guard` > `rules/missing_image` >
+//! `verdict` > `webhook/answer` > `report`.
+
+// What must stay pure is held to it by clippy.toml: no clock, file, environment, socket or task.
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod config;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod evidence;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod manifest;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod quantity;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod review;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod rules;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod verdict;
+
+pub mod admin;
+pub mod cli;
+pub mod guard;
+pub mod lookup;
+pub mod report;
+pub mod webhook;

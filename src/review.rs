@@ -81,7 +81,8 @@ impl Subject {
         let api_version = text(object, "/apiVersion").ok_or("apiVersion is missing")?;
         let kind = text(object, "/kind").ok_or("kind is missing")?;
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let name = text(object, "/metadata/name").or_else(|| text(object, "/metadata/generateName"));
+        let name =
+            text(object, "/metadata/name").or_else(|| text(object, "/metadata/generateName"));
         Ok(Self {
             group: group.to_owned(),
             version: version.to_owned(),
@@ -146,30 +147,45 @@ impl Review {
     /// Finalizers, labels and a controller's status must always be writable.
     #[must_use]
     pub fn leaves_content_alone(&self) -> bool {
-        let Some(previous) = &self.previous else { return false };
+        let Some(previous) = &self.previous else {
+            return false;
+        };
         let (Value::Object(now), Value::Object(before)) = (&self.object, previous) else {
             return false;
         };
         let content = |key: &&String| !matches!(key.as_str(), "metadata" | "status");
-        now.keys().filter(content).all(|key| now.get(key) == before.get(key))
-            && before.keys().filter(content).all(|key| now.contains_key(key))
+        now.keys()
+            .filter(content)
+            .all(|key| now.get(key) == before.get(key))
+            && before
+                .keys()
+                .filter(content)
+                .all(|key| now.contains_key(key))
     }
 
     /// Whether a controller makes this object from another one, which was judged itself.
     #[must_use]
     pub fn has_controller(&self) -> bool {
-        self.owner_references().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+        self.owner_references()
+            .any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
     }
 
     /// The entries of metadata.ownerReferences.
     pub fn owner_references(&self) -> impl Iterator<Item = &Value> {
-        self.object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten()
+        self.object
+            .pointer("/metadata/ownerReferences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
     }
 
     /// The value of an annotation.
     #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.object.pointer("/metadata/annotations")?.get(name)?.as_str()
+        self.object
+            .pointer("/metadata/annotations")?
+            .get(name)?
+            .as_str()
     }
 }
 
@@ -212,8 +228,17 @@ mod tests {
 
     #[test]
     fn the_subject_of_a_core_object_has_no_group() {
-        let subject = Subject::of(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "a-"}}));
+        let subject = Subject::of(
+            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "a-"}}),
+        );
         let subject = subject.unwrap();
-        assert_eq!((subject.group.as_str(), subject.api_version().as_str(), subject.name.as_str()), ("", "v1", "a-"));
+        assert_eq!(
+            (
+                subject.group.as_str(),
+                subject.api_version().as_str(),
+                subject.name.as_str()
+            ),
+            ("", "v1", "a-")
+        );
     }
 }

@@ -6,6 +6,7 @@ pub mod impossible_memory_limit;
 pub mod missing_image;
 pub mod nearest_tag;
 pub mod oom_killed_memory_limit;
+mod schema_defaults;
 pub mod unignored_live_fields;
 
 use std::panic::RefUnwindSafe;
@@ -124,7 +125,10 @@ impl Judgement {
     pub fn abstain(item: impl Into<String>, reason: Unknown) -> Self {
         Self {
             findings: Vec::new(),
-            abstained: vec![Abstention { item: item.into(), reason }],
+            abstained: vec![Abstention {
+                item: item.into(),
+                reason,
+            }],
         }
     }
 
@@ -132,13 +136,18 @@ impl Judgement {
     pub fn add(&mut self, item: &str, result: Result<Option<Finding>, Unknown>) {
         match result {
             Ok(finding) => self.findings.extend(finding),
-            Err(reason) => self.abstained.push(Abstention { item: item.to_owned(), reason }),
+            Err(reason) => self.abstained.push(Abstention {
+                item: item.to_owned(),
+                reason,
+            }),
         }
     }
 }
 
 impl FromIterator<(String, Result<Option<Finding>, Unknown>)> for Judgement {
-    fn from_iter<T: IntoIterator<Item = (String, Result<Option<Finding>, Unknown>)>>(items: T) -> Self {
+    fn from_iter<T: IntoIterator<Item = (String, Result<Option<Finding>, Unknown>)>>(
+        items: T,
+    ) -> Self {
         let mut judgement = Self::default();
         for (item, result) in items {
             judgement.add(&item, result);

@@ -140,11 +140,20 @@ pub fn weigh(review: &Review, judged: Vec<Judged>, scales: &Scales<'_>) -> Weigh
                 None => scales.action(meta, mode, &finding, &before),
             };
             if scales.phase == Phase::Validate || action == Action::Patch {
-                weighed.records.push(Record { meta, mode, finding, action });
+                weighed.records.push(Record {
+                    meta,
+                    mode,
+                    finding,
+                    action,
+                });
             }
         }
         let items = now.abstained.into_iter();
-        weighed.abstained.extend(items.map(|abstention| Abstained { meta, mode, abstention }));
+        weighed.abstained.extend(items.map(|abstention| Abstained {
+            meta,
+            mode,
+            abstention,
+        }));
     }
     weighed.records.sort_by(|a, b| a.place().cmp(&b.place()));
     weighed.abstained.sort_by(|a, b| a.place().cmp(&b.place()));
@@ -161,7 +170,8 @@ impl Scales<'_> {
     /// The mode that holds for a guardrail on this object.
     #[must_use]
     pub fn mode(&self, review: &Review, meta: &Meta) -> Mode {
-        self.config.mode(meta.name, review.subject.namespace.as_deref(), self.label)
+        self.config
+            .mode(meta.name, review.subject.namespace.as_deref(), self.label)
     }
 
     fn exemption(
@@ -171,9 +181,19 @@ impl Scales<'_> {
         allowance: Option<&Allowance>,
         notices: &mut Vec<String>,
     ) -> Option<String> {
-        if let Some(exemption) = self.config.exemption(meta.name, &review.subject, self.today) {
-            let by = exemption.by.as_deref().map(|by| format!(", {by}")).unwrap_or_default();
-            return Some(format!("{} (until {}{by})", exemption.reason, exemption.until));
+        if let Some(exemption) = self
+            .config
+            .exemption(meta.name, &review.subject, self.today)
+        {
+            let by = exemption
+                .by
+                .as_deref()
+                .map(|by| format!(", {by}"))
+                .unwrap_or_default();
+            return Some(format!(
+                "{} (until {}{by})",
+                exemption.reason, exemption.until
+            ));
         }
         let allowance = allowance.filter(|allowance| allowance.rules.contains(meta.name))?;
         if !self.config.allows_annotations(meta.name) {
@@ -194,7 +214,9 @@ impl Scales<'_> {
         let firm = finding.certainty != Certainty::Likely || self.config.refuses_likely(meta.name);
         let refusable = firm && !meta.repairs && !was_there(finding, before);
         match mode {
-            Mode::Off | Mode::Audit => Action::Record { would_refuse: refusable },
+            Mode::Off | Mode::Audit => Action::Record {
+                would_refuse: refusable,
+            },
             Mode::Warn => Action::Warn,
             Mode::Enforce if self.phase == Phase::Mutate && finding.fix.is_some() => Action::Patch,
             Mode::Enforce if refusable => Action::Refuse,
@@ -209,8 +231,13 @@ fn was_there(finding: &Finding, before: &Judgement) -> bool {
         (Some(old), Some(new)) => new > old,
         _ => false,
     };
-    let same_item = before.findings.iter().filter(|old| old.item == finding.item);
-    same_item.into_iter().any(|old| old.value == finding.value || repaired(old))
+    let same_item = before
+        .findings
+        .iter()
+        .filter(|old| old.item == finding.item);
+    same_item
+        .into_iter()
+        .any(|old| old.value == finding.value || repaired(old))
 }
 
 // === impl Record ===
@@ -241,16 +268,37 @@ impl Weighed {
     /// Puts the answer into words.
     #[must_use]
     pub fn verdict(self, review: &Review, phase: Phase, patch: Option<Patch>) -> Verdict {
-        let refused: Vec<_> =
-            self.records.iter().filter(|record| record.action == Action::Refuse).collect();
+        let refused: Vec<_> = self
+            .records
+            .iter()
+            .filter(|record| record.action == Action::Refuse)
+            .collect();
         let refusal = (!refused.is_empty()).then(|| wording::refusal(review, &refused));
         let mut warnings: Vec<_> = self.records.iter().filter_map(wording::warning).collect();
-        warnings.extend(self.notices.iter().map(|notice| format!("forestall: {notice}")));
+        warnings.extend(
+            self.notices
+                .iter()
+                .map(|notice| format!("forestall: {notice}")),
+        );
         if phase == Phase::Validate {
             warnings.extend(wording::unknown(&self.abstained));
         }
-        let audit = wording::audit(&self, refusal.is_some(), patch.is_some(), !warnings.is_empty());
-        let Self { records, abstained, .. } = self;
-        Verdict { refusal, patch, warnings, audit, records, abstained }
+        let audit = wording::audit(
+            &self,
+            refusal.is_some(),
+            patch.is_some(),
+            !warnings.is_empty(),
+        );
+        let Self {
+            records, abstained, ..
+        } = self;
+        Verdict {
+            refusal,
+            patch,
+            warnings,
+            audit,
+            records,
+            abstained,
+        }
     }
 }

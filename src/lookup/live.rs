@@ -33,7 +33,11 @@ impl Lookup for Live {
     }
 
     fn label(&self, namespace: &str) -> NamespaceLabel {
-        match self.cluster.as_ref().map(|cluster| cluster.namespace(namespace)) {
+        match self
+            .cluster
+            .as_ref()
+            .map(|cluster| cluster.namespace(namespace))
+        {
             None | Some(NamespaceState::Absent) => NamespaceLabel::Known(None),
             Some(NamespaceState::NotSynced) => NamespaceLabel::NotSynced,
             Some(NamespaceState::Known(label)) => mode_of_label(label.as_deref()),
@@ -44,7 +48,9 @@ impl Lookup for Live {
 impl Live {
     async fn answer(&self, question: &Question, by: Instant) -> Result<Fact, Unknown> {
         let cluster = || {
-            self.cluster.as_ref().ok_or_else(|| Unknown::Unavailable("there is no cluster to ask".to_owned()))
+            self.cluster
+                .as_ref()
+                .ok_or_else(|| Unknown::Unavailable("there is no cluster to ask".to_owned()))
         };
         match question {
             Question::Image(image) => match &self.registry {
@@ -59,9 +65,9 @@ impl Live {
                 None => cluster()?.argocd_version().map(Fact::Version),
             },
             Question::ArgoCdServerSideDiff => cluster()?.argocd_server_side_diff().map(Fact::Flag),
-            Question::MemoryHistory => {
-                Err(Unknown::Unavailable("only configured kills are known".to_owned()))
-            }
+            Question::MemoryHistory => Err(Unknown::Unavailable(
+                "only configured kills are known".to_owned(),
+            )),
         }
     }
 }

@@ -42,7 +42,10 @@ pub fn set(object: &Value, keys: &[&str], value: Value) -> Option<Patch> {
                     .rev()
                     .fold(value, |inner, key| json!({ (*key): inner }));
                 let op = if found.is_some() { "replace" } else { "add" };
-                return serde_json::from_value(json!([{"op": op, "path": pointer, "value": nested}])).ok();
+                return serde_json::from_value(
+                    json!([{"op": op, "path": pointer, "value": nested}]),
+                )
+                .ok();
             }
         }
     }
@@ -67,7 +70,13 @@ pub fn apply(object: &Value, operations: &[PatchOperation]) -> Result<Value, Pat
     let mut patched = object.clone();
     json_patch::patch(&mut patched, operations)
         .map_err(|error| PatchError::DoesNotApply(error.to_string()))?;
-    for identity in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata/uid"] {
+    for identity in [
+        "/apiVersion",
+        "/kind",
+        "/metadata/name",
+        "/metadata/namespace",
+        "/metadata/uid",
+    ] {
         if patched.pointer(identity) != object.pointer(identity) {
             return Err(PatchError::ChangesIdentity(identity));
         }
@@ -85,8 +94,15 @@ mod tests {
 
     #[test]
     fn missing_parents_are_added() {
-        let patched = after(&json!({"spec": {}}), &["spec", "target", "deletionPolicy"], json!("Delete"));
-        assert_eq!(patched.unwrap(), json!({"spec": {"target": {"deletionPolicy": "Delete"}}}));
+        let patched = after(
+            &json!({"spec": {}}),
+            &["spec", "target", "deletionPolicy"],
+            json!("Delete"),
+        );
+        assert_eq!(
+            patched.unwrap(),
+            json!({"spec": {"target": {"deletionPolicy": "Delete"}}})
+        );
     }
 
     #[test]
@@ -97,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_value_that_is_no_map_is_not_overwritten() {
-        assert_eq!(set(&json!({"spec": "text"}), &["spec", "a"], json!(1)), None);
+        assert_eq!(
+            set(&json!({"spec": "text"}), &["spec", "a"], json!(1)),
+            None
+        );
     }
 
     #[test]
@@ -105,10 +124,17 @@ mod tests {
         let object = json!({"kind": "A", "metadata": {"name": "a"}});
         let patch = |text| serde_json::from_value::<Patch>(text).unwrap();
         let missing = patch(json!([{"op": "replace", "path": "/spec/a", "value": 1}]));
-        assert!(matches!(apply(&object, &missing), Err(PatchError::DoesNotApply(_))));
+        assert!(matches!(
+            apply(&object, &missing),
+            Err(PatchError::DoesNotApply(_))
+        ));
         let rename = patch(json!([{"op": "replace", "path": "/metadata/name", "value": "b"}]));
-        assert_eq!(apply(&object, &rename), Err(PatchError::ChangesIdentity("/metadata/name")));
-        let long = patch(json!([{"op": "add", "path": "/a", "value": "x".repeat(MAX_PATCH_BYTES)}]));
+        assert_eq!(
+            apply(&object, &rename),
+            Err(PatchError::ChangesIdentity("/metadata/name"))
+        );
+        let long =
+            patch(json!([{"op": "add", "path": "/a", "value": "x".repeat(MAX_PATCH_BYTES)}]));
         assert_eq!(apply(&object, &long), Err(PatchError::TooLong));
     }
 }

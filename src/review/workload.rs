@@ -8,13 +8,22 @@ use crate::evidence::Unknown;
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
 const TEMPLATES: &[(WatchedKind, &str)] = &[
     (kind("", "Pod", "pods"), ""),
-    (kind("", "ReplicationController", "replicationcontrollers"), "/spec/template"),
+    (
+        kind("", "ReplicationController", "replicationcontrollers"),
+        "/spec/template",
+    ),
     (kind("apps", "Deployment", "deployments"), "/spec/template"),
     (kind("apps", "ReplicaSet", "replicasets"), "/spec/template"),
-    (kind("apps", "StatefulSet", "statefulsets"), "/spec/template"),
+    (
+        kind("apps", "StatefulSet", "statefulsets"),
+        "/spec/template",
+    ),
     (kind("apps", "DaemonSet", "daemonsets"), "/spec/template"),
     (kind("batch", "Job", "jobs"), "/spec/template"),
-    (kind("batch", "CronJob", "cronjobs"), "/spec/jobTemplate/spec/template"),
+    (
+        kind("batch", "CronJob", "cronjobs"),
+        "/spec/jobTemplate/spec/template",
+    ),
     (kind("argoproj.io", "Rollout", "rollouts"), "/spec/template"),
 ];
 
@@ -30,7 +39,11 @@ pub const WORKLOADS: &[WatchedKind] = &{
 };
 
 const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> WatchedKind {
-    WatchedKind { group, kind, plural }
+    WatchedKind {
+        group,
+        kind,
+        plural,
+    }
 }
 
 /// One container of a pod template.
@@ -62,8 +75,9 @@ impl Review {
     /// workload that leaves its template to another object (a Rollout with `workloadRef`).
     #[must_use]
     pub fn pod_spec(&self) -> Option<(String, &Value)> {
-        let (_, template) =
-            TEMPLATES.iter().find(|(kind, _)| self.subject.is(kind.group, kind.kind))?;
+        let (_, template) = TEMPLATES
+            .iter()
+            .find(|(kind, _)| self.subject.is(kind.group, kind.kind))?;
         let pointer = format!("{template}/spec");
         let spec = self.object.pointer(&pointer)?;
         Some((pointer, spec))
@@ -74,7 +88,9 @@ impl Review {
     /// # Errors
     /// [`Unknown::Unreadable`] where a list of containers is something else.
     pub fn containers(&self) -> Result<Vec<Container<'_>>, Unknown> {
-        let Some((base, spec)) = self.pod_spec() else { return Ok(Vec::new()) };
+        let Some((base, spec)) = self.pod_spec() else {
+            return Ok(Vec::new());
+        };
         if !spec.is_object() {
             return Err(Unknown::unreadable(&base, "is not a PodSpec"));
         }
@@ -83,15 +99,27 @@ impl Review {
             let items = match spec.get(list) {
                 None | Some(Value::Null) => continue,
                 Some(Value::Array(items)) => items,
-                Some(_) => return Err(Unknown::unreadable(&format!("{base}/{list}"), "is not a list")),
+                Some(_) => {
+                    return Err(Unknown::unreadable(
+                        &format!("{base}/{list}"),
+                        "is not a list",
+                    ));
+                }
             };
             for (index, value) in items.iter().enumerate() {
                 let pointer = format!("{base}/{list}/{index}");
                 if !value.is_object() {
                     return Err(Unknown::unreadable(&pointer, "is not a container"));
                 }
-                let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
-                containers.push(Container { name, pointer, value });
+                let name = value
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                containers.push(Container {
+                    name,
+                    pointer,
+                    value,
+                });
             }
         }
         Ok(containers)
@@ -110,15 +138,27 @@ impl Review {
                     item: container.name.to_owned(),
                     pointer: format!("{}/image", container.pointer),
                     reference: container.value.get("image")?.as_str()?,
-                    pull_policy: container.value.get("imagePullPolicy").and_then(Value::as_str),
+                    pull_policy: container
+                        .value
+                        .get("imagePullPolicy")
+                        .and_then(Value::as_str),
                 })
             })
             .collect();
-        let Some((base, spec)) = self.pod_spec() else { return Ok(images) };
-        let volumes = spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+        let Some((base, spec)) = self.pod_spec() else {
+            return Ok(images);
+        };
+        let volumes = spec
+            .get("volumes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         images.extend(volumes.enumerate().filter_map(|(index, volume)| {
             let image = volume.get("image")?;
-            let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
+            let name = volume
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             Some(ImageUse {
                 item: format!("volume {name}"),
                 pointer: format!("{base}/volumes/{index}/image/reference"),
@@ -148,10 +188,25 @@ mod tests {
             }}}}},
         })).unwrap();
         let images = review.images().unwrap();
-        let seen: Vec<_> = images.iter().map(|image| (image.item.as_str(), image.reference)).collect();
-        assert_eq!(seen, [("init", "a"), ("sidecar", "b"), ("main", "c"), ("debug", "d"), ("volume model", "e")]);
+        let seen: Vec<_> = images
+            .iter()
+            .map(|image| (image.item.as_str(), image.reference))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("init", "a"),
+                ("sidecar", "b"),
+                ("main", "c"),
+                ("debug", "d"),
+                ("volume model", "e")
+            ]
+        );
         for image in &images {
-            assert_eq!(review.object.pointer(&image.pointer).unwrap(), image.reference);
+            assert_eq!(
+                review.object.pointer(&image.pointer).unwrap(),
+                image.reference
+            );
         }
     }
 
@@ -160,7 +215,8 @@ mod tests {
         let review = Review::of_manifest(json!({
             "apiVersion": "x.io/v1", "kind": "Deployment",
             "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}},
-        })).unwrap();
+        }))
+        .unwrap();
         assert!(review.containers().unwrap().is_empty());
     }
 
@@ -169,8 +225,12 @@ mod tests {
         let review = Review::of_manifest(json!({
             "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
             "spec": {"template": {"spec": {"containers": {}}}},
-        })).unwrap();
+        }))
+        .unwrap();
         let error = review.containers().unwrap_err();
-        assert_eq!(error.to_string(), "/spec/template/spec/containers is not a list");
+        assert_eq!(
+            error.to_string(),
+            "/spec/template/spec/containers is not a list"
+        );
     }
 }

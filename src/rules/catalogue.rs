@@ -38,7 +38,12 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 pub fn nearest_name(name: &str) -> Option<&'static str> {
     let wanted = name.to_ascii_lowercase().replace('_', "-");
     let shared = |entry: &Entry| {
-        entry.meta.name.split('-').filter(|word| wanted.split('-').any(|other| other == *word)).count()
+        entry
+            .meta
+            .name
+            .split('-')
+            .filter(|word| wanted.split('-').any(|other| other == *word))
+            .count()
     };
     CATALOGUE
         .iter()
@@ -57,21 +62,41 @@ mod tests {
         assert!(names.is_sorted(), "{names:?}");
         for entry in CATALOGUE {
             let name = entry.meta.name;
-            assert!(name.chars().all(|char| char.is_ascii_lowercase() || char == '-'), "{name}");
+            assert!(
+                name.chars()
+                    .all(|char| char.is_ascii_lowercase() || char == '-'),
+                "{name}"
+            );
             assert!(!entry.meta.watches.is_empty(), "{name} watches nothing");
-            for heading in
-                ["**Incident", "## What it catches", "## Why it hurts", "## What it does", "## How to allow it", "### Caught", "### Clean", "### Unknown"]
-            {
-                assert!(entry.meta.page.contains(heading), "docs/rules/{name}.md lacks {heading}");
+            for heading in [
+                "**Incident",
+                "## What it catches",
+                "## Why it hurts",
+                "## What it does",
+                "## How to allow it",
+                "### Caught",
+                "### Clean",
+                "### Unknown",
+            ] {
+                assert!(
+                    entry.meta.page.contains(heading),
+                    "docs/rules/{name}.md lacks {heading}"
+                );
             }
-            assert!(entry.meta.page.starts_with(&format!("# {name}\n")), "docs/rules/{name}.md");
+            assert!(
+                entry.meta.page.starts_with(&format!("# {name}\n")),
+                "docs/rules/{name}.md"
+            );
         }
     }
 
     #[test]
     fn a_misspelt_name_gets_a_suggestion() {
         assert_eq!(nearest_name("missing-images"), Some("missing-image"));
-        assert_eq!(nearest_name("oomkilled_memory_limit"), Some("oom-killed-memory-limit"));
+        assert_eq!(
+            nearest_name("oomkilled_memory_limit"),
+            Some("oom-killed-memory-limit")
+        );
         assert_eq!(nearest_name("xyz"), None);
     }
 }

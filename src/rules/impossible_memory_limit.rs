@@ -49,11 +49,15 @@ impl Rule for ImpossibleMemoryLimit {
 
 fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unknown> {
     let path = format!("{}/resources/limits/memory", container.pointer);
-    let Some(written) = container.value.pointer("/resources/limits/memory") else { return Ok(None) };
+    let Some(written) = container.value.pointer("/resources/limits/memory") else {
+        return Ok(None);
+    };
     if written.is_null() {
         return Ok(None);
     }
-    let seen = written.as_str().map_or_else(|| written.to_string(), ToOwned::to_owned);
+    let seen = written
+        .as_str()
+        .map_or_else(|| written.to_string(), ToOwned::to_owned);
     let finding = |certainty, magnitude, problem: String, help: String| {
         Ok(Some(Finding {
             certainty,
@@ -61,7 +65,10 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
             item: container.name.to_owned(),
             value: seen.clone(),
             magnitude,
-            message: format!("container {} has the memory limit {seen:?}, {problem}", container.name),
+            message: format!(
+                "container {} has the memory limit {seen:?}, {problem}",
+                container.name
+            ),
             help,
             fix: None,
         }))
@@ -70,7 +77,12 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
         Ok(limit) => limit,
         // The API server refuses it before any webhook is asked; other kinds keep it as written.
         Err(error) if door == Door::Files => {
-            return finding(Certainty::Proven, None, "which is no quantity".to_owned(), error.to_string());
+            return finding(
+                Certainty::Proven,
+                None,
+                "which is no quantity".to_owned(),
+                error.to_string(),
+            );
         }
         Err(_) => return Err(Unknown::unreadable(&path, "is no quantity")),
     };
@@ -87,11 +99,22 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
         return Ok(None);
     }
     if bytes < LEAST_BYTES {
-        let problem = format!("which is {}; no container starts below 4Mi", in_words(bytes, &seen));
-        return finding(Certainty::Proven, Some(bytes), problem, format!("write {}", meant(&seen)));
+        let problem = format!(
+            "which is {}; no container starts below 4Mi",
+            in_words(bytes, &seen)
+        );
+        return finding(
+            Certainty::Proven,
+            Some(bytes),
+            problem,
+            format!("write {}", meant(&seen)),
+        );
     }
     if bytes >= MOST_BYTES {
-        let problem = format!("which is {} TB: more than any node has", bytes / 1_000_000_000_000);
+        let problem = format!(
+            "which is {} TB: more than any node has",
+            bytes / 1_000_000_000_000
+        );
         let help = "it limits nothing; write the limit that is meant, such as 1Gi".to_owned();
         return finding(Certainty::Likely, None, problem, help);
     }
@@ -114,7 +137,9 @@ fn request_above_limit(
     if parsed.bytes() <= limit.bytes() {
         return None;
     }
-    let requested = request.as_str().map_or_else(|| request.to_string(), ToOwned::to_owned);
+    let requested = request
+        .as_str()
+        .map_or_else(|| request.to_string(), ToOwned::to_owned);
     Some(Finding {
         certainty: Certainty::Proven,
         path: format!("{}/resources/limits/memory", container.pointer),
@@ -125,13 +150,19 @@ fn request_above_limit(
             "container {} has the memory limit {seen:?}, below its own request of {requested:?}; the API server refuses that",
             container.name
         ),
-        help: format!("write a limit of at least {requested}, or a smaller request; 512M is less than 512Mi"),
+        help: format!(
+            "write a limit of at least {requested}, or a smaller request; 512M is less than 512Mi"
+        ),
         fix: None,
     })
 }
 
 fn in_words(bytes: i128, seen: &str) -> String {
-    let milli = if seen.ends_with('m') { " (m means thousandths)" } else { "" };
+    let milli = if seen.ends_with('m') {
+        " (m means thousandths)"
+    } else {
+        ""
+    };
     match bytes {
         1 => format!("1 byte{milli}"),
         _ => format!("{bytes} bytes{milli}"),
@@ -163,12 +194,23 @@ mod tests {
         }))
         .unwrap();
         review.door = door;
-        ImpossibleMemoryLimit.judge(&review, &Evidence::default()).findings
+        ImpossibleMemoryLimit
+            .judge(&review, &Evidence::default())
+            .findings
     }
 
     #[test]
     fn s06_unit_mistakes_are_proven() {
-        for limit in [json!("512m"), json!("1000m"), json!(512), json!("512"), json!(0.5), json!("500m"), json!("512k"), json!("3Mi")] {
+        for limit in [
+            json!("512m"),
+            json!("1000m"),
+            json!(512),
+            json!("512"),
+            json!(0.5),
+            json!("500m"),
+            json!("512k"),
+            json!("3Mi"),
+        ] {
             let found = judge(&limit, Door::Admission);
             assert_eq!(found.len(), 1, "{limit}");
             assert_eq!(found[0].certainty, Certainty::Proven, "{limit}");
@@ -177,7 +219,17 @@ mod tests {
 
     #[test]
     fn values_of_bytes_are_judged_and_not_suffixes() {
-        for limit in ["128974848000m", "512M", "1.5G", "0.5Gi", "1e9", "+1Gi", "536870912", "4Mi", "0"] {
+        for limit in [
+            "128974848000m",
+            "512M",
+            "1.5G",
+            "0.5Gi",
+            "1e9",
+            "+1Gi",
+            "536870912",
+            "4Mi",
+            "0",
+        ] {
             assert_eq!(judge(&json!(limit), Door::Admission), [], "{limit}");
             assert_eq!(judge(&json!(limit), Door::Files), [], "{limit}");
         }
@@ -185,7 +237,10 @@ mod tests {
 
     #[test]
     fn more_than_any_node_has_is_likely() {
-        assert_eq!(judge(&json!("1E"), Door::Admission)[0].certainty, Certainty::Likely);
+        assert_eq!(
+            judge(&json!("1E"), Door::Admission)[0].certainty,
+            Certainty::Likely
+        );
     }
 
     #[test]
@@ -197,7 +252,13 @@ mod tests {
 
     #[test]
     fn the_help_names_the_number_that_was_meant() {
-        assert_eq!(judge(&json!("512m"), Door::Admission)[0].help, "write 512Mi if mebibytes are meant");
-        assert_eq!(judge(&json!("0.5"), Door::Admission)[0].help, "write the unit, such as 512Mi");
+        assert_eq!(
+            judge(&json!("512m"), Door::Admission)[0].help,
+            "write 512Mi if mebibytes are meant"
+        );
+        assert_eq!(
+            judge(&json!("0.5"), Door::Admission)[0].help,
+            "write the unit, such as 512Mi"
+        );
     }
 }

@@ -43,7 +43,12 @@ impl Rule for MissingImage {
             Ok(images) => images
                 .iter()
                 .filter(|image| is_pulled(image))
-                .map(|image| (format!("{} ({})", image.item, printable(image.reference)), inspect(image, evidence)))
+                .map(|image| {
+                    (
+                        format!("{} ({})", image.item, printable(image.reference)),
+                        inspect(image, evidence),
+                    )
+                })
                 .collect(),
             Err(reason) => Judgement::abstain("containers", reason),
         }
@@ -71,16 +76,25 @@ fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>,
     let reference = match ImageReference::parse(image.reference) {
         Ok(reference) => reference.pulled(),
         Err(error) => {
-            let message = format!("{} has the image {seen:?}, which is no image reference", image.item);
+            let message = format!(
+                "{} has the image {seen:?}, which is no image reference",
+                image.item
+            );
             return Ok(Some(finding(message, error.to_string())));
         }
     };
-    let ImageState::Missing(missing) = evidence.image(&reference)? else { return Ok(None) };
+    let ImageState::Missing(missing) = evidence.image(&reference)? else {
+        return Ok(None);
+    };
     let (message, help) = explain(image, &reference, missing);
     Ok(Some(finding(message, help)))
 }
 
-fn explain(image: &ImageUse<'_>, reference: &ImageReference, missing: &Missing) -> (String, String) {
+fn explain(
+    image: &ImageUse<'_>,
+    reference: &ImageReference,
+    missing: &Missing,
+) -> (String, String) {
     let Missing { what, asked, tags } = missing;
     let repository = reference.repository.familiar();
     let item = &image.item;
@@ -91,17 +105,25 @@ fn explain(image: &ImageUse<'_>, reference: &ImageReference, missing: &Missing) 
             "write a repository that exists, or push the image first".to_owned(),
         ),
         MissingPart::Digest => (
-            format!("{item}: {asked} has no {} in {repository}", reference.digest.as_deref().unwrap_or_default()),
+            format!(
+                "{item}: {asked} has no {} in {repository}",
+                reference.digest.as_deref().unwrap_or_default()
+            ),
             "write the digest of an image that exists, or a tag".to_owned(),
         ),
         MissingPart::Tag => {
             let near = nearest(tag, tags);
             let message = format!("{item}: {asked} has no tag {tag} in {repository}");
             if near.is_empty() {
-                return (message, "write a tag that exists, or push the image first".to_owned());
+                return (
+                    message,
+                    "write a tag that exists, or push the image first".to_owned(),
+                );
             }
-            let listed: Vec<_> =
-                near.iter().map(|suggestion| format!("{} ({})", suggestion.tag, suggestion.why)).collect();
+            let listed: Vec<_> = near
+                .iter()
+                .map(|suggestion| format!("{} ({})", suggestion.tag, suggestion.why))
+                .collect();
             (message, format!("nearest: {}", listed.join(", ")))
         }
     }
@@ -140,28 +162,50 @@ mod tests {
     fn no_tag(tags: &[&str]) -> Option<Result<ImageState, Unknown>> {
         let tags = tags.iter().map(ToString::to_string).collect();
         let asked = "registry-1.docker.io (anonymous)".to_owned();
-        Some(Ok(ImageState::Missing(Missing { what: MissingPart::Tag, asked, tags: Arc::new(tags) })))
+        Some(Ok(ImageState::Missing(Missing {
+            what: MissingPart::Tag,
+            asked,
+            tags: Arc::new(tags),
+        })))
     }
 
     #[test]
     fn s08_prometheus_v2_56_1_has_no_such_tag() {
-        let judgement = judge("prom/prometheus:v2.56.1", "IfNotPresent", no_tag(&["v2.55.0", "v2.55.1", "v3.0.0"]));
+        let judgement = judge(
+            "prom/prometheus:v2.56.1",
+            "IfNotPresent",
+            no_tag(&["v2.55.0", "v2.55.1", "v3.0.0"]),
+        );
         let finding = &judgement.findings[0];
         assert_eq!(finding.path, "/spec/containers/0/image");
-        assert_eq!(finding.message, "app: registry-1.docker.io (anonymous) has no tag v2.56.1 in prom/prometheus");
-        assert!(finding.help.starts_with("nearest: v2.55.1 ("), "{}", finding.help);
+        assert_eq!(
+            finding.message,
+            "app: registry-1.docker.io (anonymous) has no tag v2.56.1 in prom/prometheus"
+        );
+        assert!(
+            finding.help.starts_with("nearest: v2.55.1 ("),
+            "{}",
+            finding.help
+        );
     }
 
     #[test]
     fn what_is_not_known_is_no_finding() {
         let judgement = judge("nginx:1", "Always", Some(Err(Unknown::TimedOut)));
-        assert_eq!((judgement.findings.len(), judgement.abstained.len()), (0, 1));
+        assert_eq!(
+            (judgement.findings.len(), judgement.abstained.len()),
+            (0, 1)
+        );
     }
 
     #[test]
     fn images_that_are_never_pulled_and_placeholders_are_skipped() {
         for (image, policy) in [("nginx:1", "Never"), ("auto", "Always"), (" ", "Always")] {
-            assert_eq!(judge(image, policy, no_tag(&[])), Judgement::default(), "{image:?}");
+            assert_eq!(
+                judge(image, policy, no_tag(&[])),
+                Judgement::default(),
+                "{image:?}"
+            );
         }
     }
 

@@ -41,7 +41,11 @@ struct OomKilledMemoryLimit {
 
 impl Rule for OomKilledMemoryLimit {
     fn questions(&self, review: &Review) -> Vec<Question> {
-        if limits(review).is_empty() { Vec::new() } else { vec![Question::MemoryHistory] }
+        if limits(review).is_empty() {
+            Vec::new()
+        } else {
+            vec![Question::MemoryHistory]
+        }
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
@@ -53,14 +57,23 @@ impl Rule for OomKilledMemoryLimit {
         let before = before.as_ref().map(limits).unwrap_or_default();
         // Kills named in the configuration count whatever else is known.
         let learnt = evidence.memory().unwrap_or_default();
-        let rows: Vec<Row<'_>> =
-            self.known.iter().chain(learnt).filter_map(|record| Row::of(record).ok()).collect();
+        let rows: Vec<Row<'_>> = self
+            .known
+            .iter()
+            .chain(learnt)
+            .filter_map(|record| Row::of(record).ok())
+            .collect();
         containers
             .iter()
             .map(|container| {
                 let old = before.iter().find(|(name, _)| name == container.name);
-                let raised = old.is_some_and(|(_, old)| limit_of(container).is_some_and(|new| new > *old));
-                let finding = if raised { None } else { inspect(review, container, &rows) };
+                let raised =
+                    old.is_some_and(|(_, old)| limit_of(container).is_some_and(|new| new > *old));
+                let finding = if raised {
+                    None
+                } else {
+                    inspect(review, container, &rows)
+                };
                 (container.name.to_owned(), Ok::<_, Unknown>(finding))
             })
             .collect()
@@ -78,33 +91,64 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn of(record: &'a MemoryRecord) -> Result<Self, String> {
-        let limit = record.limit.as_ref().ok_or("limit is missing; write the limit seen, such as 512Mi")?;
-        let limit = Quantity::parse(&limit.0).map_err(|error| format!("limit {:?}: {error}", limit.0))?;
-        record.outcome.ok_or("outcome is missing; write oomKilled or survived")?;
-        let image = record.image.as_deref().map(ImageReference::parse).transpose();
+        let limit = record
+            .limit
+            .as_ref()
+            .ok_or("limit is missing; write the limit seen, such as 512Mi")?;
+        let limit =
+            Quantity::parse(&limit.0).map_err(|error| format!("limit {:?}: {error}", limit.0))?;
+        record
+            .outcome
+            .ok_or("outcome is missing; write oomKilled or survived")?;
+        let image = record
+            .image
+            .as_deref()
+            .map(ImageReference::parse)
+            .transpose();
         let image = image.map_err(|error| format!("image: {error}"))?;
         let count = |name: &str, scalar: &Option<Scalar>| {
             scalar
                 .as_ref()
-                .map(|text| text.0.parse::<u64>().map_err(|_| format!("{name} {:?} is no count", text.0)))
+                .map(|text| {
+                    text.0
+                        .parse::<u64>()
+                        .map_err(|_| format!("{name} {:?} is no count", text.0))
+                })
                 .transpose()
         };
         let times = count("times", &record.times)?;
         let quick = count("quick", &record.quick)?;
         let strong = times.is_none_or(|times| times >= STRONG_TIMES && quick != Some(0));
-        let at = record.last.as_ref().or(record.first.as_ref()).map(|time| time.0.as_str());
-        Ok(Self { record, limit: limit.bytes(), image, strong, at })
+        let at = record
+            .last
+            .as_ref()
+            .or(record.first.as_ref())
+            .map(|time| time.0.as_str());
+        Ok(Self {
+            record,
+            limit: limit.bytes(),
+            image,
+            strong,
+            at,
+        })
     }
 
     /// A field left out matches anything.
     fn matches(&self, review: &Review, container: &Container<'_>) -> bool {
         let subject = &review.subject;
         let owner = format!("{}/{}", subject.kind, subject.name);
-        let same = |wanted: &Option<String>, seen: &str| wanted.as_deref().is_none_or(|wanted| wanted == seen);
-        same(&self.record.namespace, subject.namespace.as_deref().unwrap_or("default"))
-            && same(&self.record.owner, &owner)
+        let same = |wanted: &Option<String>, seen: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == seen)
+        };
+        same(
+            &self.record.namespace,
+            subject.namespace.as_deref().unwrap_or("default"),
+        ) && same(&self.record.owner, &owner)
             && same(&self.record.container, container.name)
-            && self.image.as_ref().is_none_or(|wanted| uses(container, wanted))
+            && self
+                .image
+                .as_ref()
+                .is_none_or(|wanted| uses(container, wanted))
     }
 
     /// Whether this was seen after the other; where a time is missing, it is taken as later, so
@@ -123,7 +167,9 @@ fn moment(text: &str) -> (Option<jiff::Timestamp>, &str) {
 }
 
 fn uses(container: &Container<'_>, wanted: &ImageReference) -> bool {
-    let Some(image) = text(container.value, "/image").and_then(|image| ImageReference::parse(image).ok()) else {
+    let Some(image) =
+        text(container.value, "/image").and_then(|image| ImageReference::parse(image).ok())
+    else {
         return false;
     };
     let any_tag = wanted.tag.is_none() && wanted.digest.is_none();
@@ -131,19 +177,31 @@ fn uses(container: &Container<'_>, wanted: &ImageReference) -> bool {
 }
 
 fn limit_of(container: &Container<'_>) -> Option<i128> {
-    let limit = Quantity::from_json(container.value.pointer("/resources/limits/memory")?).ok()?.bytes();
+    let limit = Quantity::from_json(container.value.pointer("/resources/limits/memory")?)
+        .ok()?
+        .bytes();
     (limit > 0).then_some(limit)
 }
 
 fn limits(review: &Review) -> Vec<(String, i128)> {
     let containers = review.containers().unwrap_or_default();
-    containers.iter().filter_map(|container| Some((container.name.to_owned(), limit_of(container)?))).collect()
+    containers
+        .iter()
+        .filter_map(|container| Some((container.name.to_owned(), limit_of(container)?)))
+        .collect()
 }
 
 fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Option<Finding> {
     let limit = limit_of(container)?;
-    let matching: Vec<_> = rows.iter().filter(|row| row.matches(review, container)).collect();
-    let outcome = |wanted| matching.iter().filter(move |row| row.record.outcome == Some(wanted));
+    let matching: Vec<_> = rows
+        .iter()
+        .filter(|row| row.matches(review, container))
+        .collect();
+    let outcome = |wanted| {
+        matching
+            .iter()
+            .filter(move |row| row.record.outcome == Some(wanted))
+    };
     let mut worst: Option<(Certainty, &Row<'_>)> = None;
     for kill in outcome(MemoryOutcome::OomKilled).filter(|kill| limit <= kill.limit) {
         let survived = outcome(MemoryOutcome::Survived)
@@ -156,15 +214,21 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
             None if kill.strong => Certainty::Observed,
             None => Certainty::Likely,
         };
-        let stronger = worst.is_none_or(|(other, row)| (certainty, -kill.limit) < (other, -row.limit));
+        let stronger =
+            worst.is_none_or(|(other, row)| (certainty, -kill.limit) < (other, -row.limit));
         if stronger {
             worst = Some((certainty, kill));
         }
     }
     let (certainty, kill) = worst?;
-    let safe = outcome(MemoryOutcome::Survived).map(|row| row.limit).filter(|safe| *safe > kill.limit).min();
+    let safe = outcome(MemoryOutcome::Survived)
+        .map(|row| row.limit)
+        .filter(|safe| *safe > kill.limit)
+        .min();
     let written = container.value.pointer("/resources/limits/memory")?;
-    let seen = written.as_str().map_or_else(|| written.to_string(), ToOwned::to_owned);
+    let seen = written
+        .as_str()
+        .map_or_else(|| written.to_string(), ToOwned::to_owned);
     Some(Finding {
         certainty,
         path: format!("{}/resources/limits/memory", container.pointer),
@@ -174,16 +238,25 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
         message: format!(
             "container {} has the memory limit {seen}; it was OOM-killed{} at {}{}",
             container.name,
-            kill.record.times.as_ref().map(|times| format!(" {} times", times.0)).unwrap_or_default(),
+            kill.record
+                .times
+                .as_ref()
+                .map(|times| format!(" {} times", times.0))
+                .unwrap_or_default(),
             display_bytes(u64::try_from(kill.limit).unwrap_or_default()),
-            kill.at.map(|at| format!(", last on {at}")).unwrap_or_default(),
+            kill.at
+                .map(|at| format!(", last on {at}"))
+                .unwrap_or_default(),
         ),
         help: match safe {
             Some(safe) => format!(
                 "write {} or more, the smallest limit that it survived",
                 display_bytes(u64::try_from(safe).unwrap_or_default())
             ),
-            None => format!("write more than that, such as {}", display_bytes(next_try(kill.limit))),
+            None => format!(
+                "write more than that, such as {}",
+                display_bytes(next_try(kill.limit))
+            ),
         },
         fix: None,
     })
@@ -219,16 +292,26 @@ mod tests {
     }
 
     fn kill(extra: &Value) -> MemoryRecord {
-        let mut value = json!({"container": "prometheus", "limit": "512Mi", "outcome": "oomKilled"});
-        value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let mut value =
+            json!({"container": "prometheus", "limit": "512Mi", "outcome": "oomKilled"});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         row(value)
     }
 
     fn certainty(review: &Review, rows: Vec<MemoryRecord>) -> Option<Certainty> {
         let mut evidence = Evidence::default();
-        evidence.insert(Question::MemoryHistory, Ok(Fact::Memory(std::sync::Arc::new(rows))));
+        evidence.insert(
+            Question::MemoryHistory,
+            Ok(Fact::Memory(std::sync::Arc::new(rows))),
+        );
         let rule = OomKilledMemoryLimit { known: Vec::new() };
-        rule.judge(review, &evidence).findings.first().map(|finding| finding.certainty)
+        rule.judge(review, &evidence)
+            .findings
+            .first()
+            .map(|finding| finding.certainty)
     }
 
     fn created(limit: &str, rows: Vec<MemoryRecord>) -> Option<Certainty> {
@@ -245,20 +328,61 @@ mod tests {
 
     #[test]
     fn three_kills_are_strong_unless_none_of_them_was_quick() {
-        assert_eq!(created("512Mi", vec![kill(&json!({"times": 2}))]), Some(Certainty::Likely));
-        assert_eq!(created("512Mi", vec![kill(&json!({"times": 3}))]), Some(Certainty::Observed));
-        assert_eq!(created("512Mi", vec![kill(&json!({"times": 3, "quick": 0}))]), Some(Certainty::Likely));
+        assert_eq!(
+            created("512Mi", vec![kill(&json!({"times": 2}))]),
+            Some(Certainty::Likely)
+        );
+        assert_eq!(
+            created("512Mi", vec![kill(&json!({"times": 3}))]),
+            Some(Certainty::Observed)
+        );
+        assert_eq!(
+            created("512Mi", vec![kill(&json!({"times": 3, "quick": 0}))]),
+            Some(Certainty::Likely)
+        );
     }
 
     #[test]
     fn a_later_survival_speaks_for_the_limit() {
-        let survived = |limit: &str, last: &str| row(json!({"limit": limit, "outcome": "survived", "last": last}));
+        let survived = |limit: &str, last: &str| {
+            row(json!({"limit": limit, "outcome": "survived", "last": last}))
+        };
         let killed = || kill(&json!({"last": "2026-01-05T00:00:00Z"}));
-        assert_eq!(created("512Mi", vec![killed(), survived("512Mi", "2026-01-07T00:00:00Z")]), None);
-        assert_eq!(created("512Mi", vec![killed(), survived("256Mi", "2026-01-07T00:00:00Z")]), None);
-        assert_eq!(created("128Mi", vec![killed(), survived("256Mi", "2026-01-07T00:00:00Z")]), Some(Certainty::Likely));
-        assert_eq!(created("512Mi", vec![killed(), survived("512Mi", "2026-01-01T00:00:00Z")]), Some(Certainty::Observed));
-        assert_eq!(created("512Mi", vec![killed(), survived("1Gi", "2026-01-07T00:00:00Z")]), Some(Certainty::Observed));
+        assert_eq!(
+            created(
+                "512Mi",
+                vec![killed(), survived("512Mi", "2026-01-07T00:00:00Z")]
+            ),
+            None
+        );
+        assert_eq!(
+            created(
+                "512Mi",
+                vec![killed(), survived("256Mi", "2026-01-07T00:00:00Z")]
+            ),
+            None
+        );
+        assert_eq!(
+            created(
+                "128Mi",
+                vec![killed(), survived("256Mi", "2026-01-07T00:00:00Z")]
+            ),
+            Some(Certainty::Likely)
+        );
+        assert_eq!(
+            created(
+                "512Mi",
+                vec![killed(), survived("512Mi", "2026-01-01T00:00:00Z")]
+            ),
+            Some(Certainty::Observed)
+        );
+        assert_eq!(
+            created(
+                "512Mi",
+                vec![killed(), survived("1Gi", "2026-01-07T00:00:00Z")]
+            ),
+            Some(Certainty::Observed)
+        );
     }
 
     #[test]
@@ -268,7 +392,10 @@ mod tests {
         review.previous = Some(deployment("256Mi"));
         assert_eq!(certainty(&review, vec![kill(&json!({}))]), None);
         review.previous = Some(deployment("1Gi"));
-        assert_eq!(certainty(&review, vec![kill(&json!({}))]), Some(Certainty::Observed));
+        assert_eq!(
+            certainty(&review, vec![kill(&json!({}))]),
+            Some(Certainty::Observed)
+        );
     }
 
     #[test]
@@ -287,7 +414,11 @@ mod tests {
             json!({"image": "docker.io/prom/prometheus:v2.55.1"}),
             json!({"image": "prom/prometheus"}),
         ] {
-            assert_eq!(created("512Mi", vec![kill(&same)]), Some(Certainty::Observed), "{same}");
+            assert_eq!(
+                created("512Mi", vec![kill(&same)]),
+                Some(Certainty::Observed),
+                "{same}"
+            );
         }
     }
 }

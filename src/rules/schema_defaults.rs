@@ -59,7 +59,9 @@ pub(super) struct LeftOut {
 /// The schema of a served version.
 pub(super) fn schema<'a>(definition: &'a Value, version: &str) -> Option<&'a Value> {
     let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some(version);
-    served(definition).find(named)?.pointer("/schema/openAPIV3Schema")
+    served(definition)
+        .find(named)?
+        .pointer("/schema/openAPIV3Schema")
 }
 
 /// The defaults of all served versions that lie in items of lists which Argo CD compares as a
@@ -91,7 +93,9 @@ pub(super) fn default_at(schema: &Value, keys: &[&str]) -> Option<Value> {
     let mut inherited: Option<Value> = None;
     for key in keys {
         here = here.get("properties")?.get(key)?;
-        inherited = inherited.and_then(|value| value.get(key).cloned()).or_else(|| default_of(here));
+        inherited = inherited
+            .and_then(|value| value.get(key).cloned())
+            .or_else(|| default_of(here));
     }
     inherited
 }
@@ -104,7 +108,10 @@ fn served(definition: &Value) -> impl Iterator<Item = &Value> {
 
 fn collect(schema: &Value, steps: &mut Vec<Step>, in_list: bool, found: &mut Vec<ListDefault>) {
     if in_list && let Some(value) = default_of(schema) {
-        let default = ListDefault { steps: steps.clone(), value };
+        let default = ListDefault {
+            steps: steps.clone(),
+            value,
+        };
         if !found.contains(&default) {
             found.push(default);
         }
@@ -115,7 +122,10 @@ fn collect(schema: &Value, steps: &mut Vec<Step>, in_list: bool, found: &mut Vec
         steps.pop();
     }
     let keyed = schema.get("x-kubernetes-list-type").and_then(Value::as_str) == Some("map");
-    for (items, in_list) in [(schema.get("items"), in_list || !keyed), (free_keys(schema), in_list)] {
+    for (items, in_list) in [
+        (schema.get("items"), in_list || !keyed),
+        (free_keys(schema), in_list),
+    ] {
         if let Some(items) = items {
             steps.push(Step::Each);
             collect(items, steps, in_list, found);
@@ -131,9 +141,10 @@ fn search(schema: &Value, value: &Value, place: &mut Place, found: &mut Vec<Left
                 place.0.push(Segment::Key(key.clone()));
                 match map.get(key).filter(|value| !is_replaced(property, value)) {
                     Some(value) => search(property, value, place, found),
-                    None => found.extend(
-                        default_of(property).map(|value| LeftOut { place: place.clone(), value }),
-                    ),
+                    None => found.extend(default_of(property).map(|value| LeftOut {
+                        place: place.clone(),
+                        value,
+                    })),
                 }
                 place.0.pop();
             }
@@ -145,9 +156,14 @@ fn search(schema: &Value, value: &Value, place: &mut Place, found: &mut Vec<Left
             }
         }
         Value::Array(items) => {
-            let Some(schema) = schema.get("items") else { return };
+            let Some(schema) = schema.get("items") else {
+                return;
+            };
             for (index, item) in items.iter().enumerate() {
-                place.0.push(Segment::Item { index, name: name_of(item, index) });
+                place.0.push(Segment::Item {
+                    index,
+                    name: name_of(item, index),
+                });
                 search(schema, item, place, found);
                 place.0.pop();
             }
@@ -163,7 +179,9 @@ fn is_replaced(schema: &Value, value: &Value) -> bool {
 
 /// Lists of external-secrets name their items by `secretKey`, most others by `name`.
 fn name_of(item: &Value, index: usize) -> String {
-    let name = ["secretKey", "name"].iter().find_map(|key| item.get(key)?.as_str());
+    let name = ["secretKey", "name"]
+        .iter()
+        .find_map(|key| item.get(key)?.as_str());
     name.map_or_else(|| index.to_string(), ToOwned::to_owned)
 }
 
@@ -178,7 +196,10 @@ fn complete(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, property) in properties(schema) {
-                match map.get_mut(key).filter(|value| !is_replaced(property, value)) {
+                match map
+                    .get_mut(key)
+                    .filter(|value| !is_replaced(property, value))
+                {
                     Some(value) => complete(property, value),
                     None => map.extend(default_of(property).map(|value| (key.clone(), value))),
                 }
@@ -197,12 +218,18 @@ fn complete(schema: &Value, value: &mut Value) {
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter)
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Map::iter)
 }
 
 /// The schema of the values of a map with free keys.
 fn free_keys(schema: &Value) -> Option<&Value> {
-    schema.get("additionalProperties").filter(|schema| schema.is_object())
+    schema
+        .get("additionalProperties")
+        .filter(|schema| schema.is_object())
 }
 
 // === impl Place ===
@@ -210,7 +237,11 @@ fn free_keys(schema: &Value) -> Option<&Value> {
 impl Place {
     /// A place that only map keys lead to.
     pub(super) fn of_keys(keys: &[&str]) -> Self {
-        Self(keys.iter().map(|key| Segment::Key((*key).to_owned())).collect())
+        Self(
+            keys.iter()
+                .map(|key| Segment::Key((*key).to_owned()))
+                .collect(),
+        )
     }
 
     /// As a JSON pointer (RFC 6901).
@@ -345,8 +376,14 @@ pub(super) mod tests {
         assert_eq!(
             found("1.2.0", &spec),
             [
-                ("/spec/data/0/remoteRef/conversionStrategy".to_owned(), json!("Default")),
-                ("/spec/data/0/remoteRef/metadataPolicy".to_owned(), json!("None")),
+                (
+                    "/spec/data/0/remoteRef/conversionStrategy".to_owned(),
+                    json!("Default")
+                ),
+                (
+                    "/spec/data/0/remoteRef/metadataPolicy".to_owned(),
+                    json!("None")
+                ),
                 ("/spec/refreshInterval".to_owned(), json!("1h0m0s")),
                 ("/spec/target/creationPolicy".to_owned(), json!("Owner")),
             ]
@@ -367,7 +404,10 @@ pub(super) mod tests {
             "b": {"properties": {"c": {"default": 2}}},
             "l": {"items": {"properties": {"d": {"default": 3}}}},
         }});
-        assert_eq!(default_of(&schema), Some(json!({"a": 1, "b": {"c": 2}, "l": [{"d": 3}]})));
+        assert_eq!(
+            default_of(&schema),
+            Some(json!({"a": 1, "b": {"c": 2}, "l": [{"d": 3}]}))
+        );
     }
 
     #[test]
@@ -385,8 +425,14 @@ pub(super) mod tests {
     fn a_default_is_found_on_its_own_or_in_a_larger_one() {
         let definition = external_secret("1.2.0");
         let schema = schema(&definition, "v1").unwrap();
-        assert_eq!(default_at(schema, &["spec", "refreshInterval"]), Some(json!("1h0m0s")));
-        assert_eq!(default_at(schema, &["spec", "target", "creationPolicy"]), Some(json!("Owner")));
+        assert_eq!(
+            default_at(schema, &["spec", "refreshInterval"]),
+            Some(json!("1h0m0s"))
+        );
+        assert_eq!(
+            default_at(schema, &["spec", "target", "creationPolicy"]),
+            Some(json!("Owner"))
+        );
         assert_eq!(default_at(schema, &["spec", "data"]), None);
         let outer = json!({"properties": {"a": {"default": {"b": 1}, "properties": {"b": {}}}}});
         assert_eq!(default_at(&outer, &["a", "b"]), Some(json!(1)));
@@ -396,7 +442,8 @@ pub(super) mod tests {
     fn items_of_lists_with_keys_are_compared_field_by_field() {
         let list = |kind: &str| {
             let items = json!({"properties": {"a": {"default": 1}, "l": {"items": {"properties": {"b": {"default": 2}}}}}});
-            let spec = json!({"properties": {"l": {"items": items, "x-kubernetes-list-type": kind}}});
+            let spec =
+                json!({"properties": {"l": {"items": items, "x-kubernetes-list-type": kind}}});
             json!({"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"properties": {"spec": spec}}}}]})
         };
         assert_eq!(in_list_items(&list("atomic")).len(), 2);
@@ -410,7 +457,10 @@ pub(super) mod tests {
         let place = Place(vec![
             Segment::Key("spec".to_owned()),
             Segment::Key("data".to_owned()),
-            Segment::Item { index: 2, name: "password".to_owned() },
+            Segment::Item {
+                index: 2,
+                name: "password".to_owned(),
+            },
             Segment::Key("a/b".to_owned()),
         ]);
         assert_eq!(place.pointer(), "/spec/data/2/a~1b");
@@ -420,7 +470,12 @@ pub(super) mod tests {
 
     #[test]
     fn any_json_is_a_definition_or_none() {
-        for odd in [json!(null), json!({"versions": 1}), json!({"versions": [1, {"schema": []}]}), json!([[]])] {
+        for odd in [
+            json!(null),
+            json!({"versions": 1}),
+            json!({"versions": [1, {"schema": []}]}),
+            json!([[]]),
+        ] {
             assert_eq!(in_list_items(&odd), []);
             assert_eq!(left_out(&odd, &json!({"spec": {"data": [1]}})), []);
         }

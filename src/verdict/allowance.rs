@@ -40,7 +40,10 @@ impl Allowance {
             .map(|(name, _)| name)
             .collect();
         if !missing.is_empty() {
-            let notice = format!("nothing is allowed by annotation: {} is missing", missing.join(" and "));
+            let notice = format!(
+                "nothing is allowed by annotation: {} is missing",
+                missing.join(" and ")
+            );
             return (None, vec![notice]);
         }
         let written = until.unwrap_or_default();
@@ -52,7 +55,12 @@ impl Allowance {
         };
         let mut notices = Vec::new();
         let mut rules = BTreeSet::new();
-        for name in allow.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        for name in allow
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
             match catalogue::find(name) {
                 Some(entry) => {
                     rules.insert(entry.meta.name);
@@ -66,6 +74,13 @@ impl Allowance {
             }
         }
         let reason = reason.unwrap_or_default().to_owned();
-        (Some(Self { rules, until, reason }), notices)
+        (
+            Some(Self {
+                rules,
+                until,
+                reason,
+            }),
+            notices,
+        )
     }
 }

@@ -11,12 +11,19 @@ use crate::review::Review;
 #[must_use]
 pub fn refusal(review: &Review, refused: &[&Record]) -> String {
     let subject = &review.subject;
-    let namespace = subject.namespace.as_deref().map(|name| format!("{name}/")).unwrap_or_default();
+    let namespace = subject
+        .namespace
+        .as_deref()
+        .map(|name| format!("{name}/"))
+        .unwrap_or_default();
     let count = match refused.len() {
         1 => String::new(),
         many => format!(" for {many} reasons"),
     };
-    let mut text = format!("forestall refuses {} {namespace}{}{count}", subject.kind, subject.name);
+    let mut text = format!(
+        "forestall refuses {} {namespace}{}{count}",
+        subject.kind, subject.name
+    );
     for record in refused {
         let finding = &record.finding;
         text.push_str(&format!(
@@ -39,13 +46,19 @@ pub fn refusal(review: &Review, refused: &[&Record]) -> String {
 /// The warning for a finding, where the client is to be told.
 #[must_use]
 pub fn warning(record: &Record) -> Option<String> {
-    let Record { meta, finding, action, .. } = record;
+    let Record {
+        meta,
+        finding,
+        action,
+        ..
+    } = record;
     let help = finding.help.lines().next().unwrap_or_default();
     match action {
         Action::Warn => Some(format!("{}: {}; {help}", meta.name, finding.message)),
-        Action::DropPatch(reason) => {
-            Some(format!("{}: not repaired, {reason}: {}; {help}", meta.name, finding.message))
-        }
+        Action::DropPatch(reason) => Some(format!(
+            "{}: not repaired, {reason}: {}; {help}",
+            meta.name, finding.message
+        )),
         Action::Exempt(_) | Action::Record { .. } | Action::Refuse | Action::Patch => None,
     }
 }
@@ -53,7 +66,8 @@ pub fn warning(record: &Record) -> Option<String> {
 /// One line for everything that could not be judged and may be known next time.
 #[must_use]
 pub fn unknown(abstained: &[Abstained]) -> Option<String> {
-    let told = |entry: &&Abstained| entry.mode >= Mode::Warn && !entry.abstention.reason.is_lasting();
+    let told =
+        |entry: &&Abstained| entry.mode >= Mode::Warn && !entry.abstention.reason.is_lasting();
     let mut told = abstained.iter().filter(told);
     let first = told.next()?;
     let more = match told.count() {
@@ -61,12 +75,20 @@ pub fn unknown(abstained: &[Abstained]) -> Option<String> {
         more => format!(" (and {more} more)"),
     };
     let item = &first.abstention.item;
-    Some(format!("forestall could not check {} of {item}: {}{more}", first.meta.name, first.abstention.reason))
+    Some(format!(
+        "forestall could not check {} of {item}: {}{more}",
+        first.meta.name, first.abstention.reason
+    ))
 }
 
 /// What goes into the API server's audit log.
 #[must_use]
-pub fn audit(weighed: &Weighed, refused: bool, patched: bool, warned: bool) -> BTreeMap<String, String> {
+pub fn audit(
+    weighed: &Weighed,
+    refused: bool,
+    patched: bool,
+    warned: bool,
+) -> BTreeMap<String, String> {
     let mut audit = BTreeMap::new();
     let decision = match (refused, patched, warned) {
         (true, ..) => "refuse",
@@ -88,7 +110,16 @@ pub fn audit(weighed: &Weighed, refused: bool, patched: bool, warned: bool) -> B
     let unknown: Vec<_> = weighed
         .abstained
         .iter()
-        .map(|Abstained { meta, abstention, .. }| format!("{} of {}: {}", meta.name, abstention.item, abstention.reason))
+        .map(
+            |Abstained {
+                 meta, abstention, ..
+             }| {
+                format!(
+                    "{} of {}: {}",
+                    meta.name, abstention.item, abstention.reason
+                )
+            },
+        )
         .collect();
     let exemptions: Vec<_> = weighed
         .records
@@ -102,7 +133,10 @@ pub fn audit(weighed: &Weighed, refused: bool, patched: bool, warned: bool) -> B
         put("decision", decision.to_owned());
     }
     put("rules", found);
-    put("would-deny", rules(&|record| record.action == Action::Record { would_refuse: true }));
+    put(
+        "would-deny",
+        rules(&|record| record.action == Action::Record { would_refuse: true }),
+    );
     put("exemption", exemptions.join("; "));
     put("unknown", unknown.join("; "));
     audit
@@ -134,8 +168,14 @@ mod tests {
 
     #[test]
     fn paths_look_as_kubectl_writes_them() {
-        assert_eq!(field_path("/spec/template/spec/containers/0/image"), "spec.template.spec.containers[0].image");
-        assert_eq!(field_path("/metadata/annotations/a.b~1c"), "metadata.annotations[\"a.b/c\"]");
+        assert_eq!(
+            field_path("/spec/template/spec/containers/0/image"),
+            "spec.template.spec.containers[0].image"
+        );
+        assert_eq!(
+            field_path("/metadata/annotations/a.b~1c"),
+            "metadata.annotations[\"a.b/c\"]"
+        );
         assert_eq!(field_path(""), "");
     }
 }

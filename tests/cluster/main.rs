@@ -1,1 +1,18 @@
-//! Tests.
+//! Tests against a real control plane: etcd, kube-apiserver, kubectl, Helm, and a real registry.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and nobody reads its documentation"
+)]
+
+#[path = "../support/go.rs"]
+mod go;
+
+mod doors;
+mod incidents;
+mod requests;
+mod view;

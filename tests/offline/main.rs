@@ -2,6 +2,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     reason = "a test fails by panicking, and nobody reads its documentation"
@@ -10,4 +12,14 @@
 #[path = "../support/go.rs"]
 mod go;
 
+mod catalogue;
+mod check;
 mod image_reference;
+mod pages;
+mod patches;
+mod quantity;
+mod registry;
+mod tls;
+mod transport;
+mod webhook;
+mod yaml;

@@ -1,0 +1,1 @@
+//! The log: one line a review, never a body.

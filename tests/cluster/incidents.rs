@@ -1,0 +1,1 @@
+//! The incidents of a real team, at a real API server.

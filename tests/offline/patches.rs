@@ -1,0 +1,1 @@
+//! Patches apply and settle, for arbitrary objects.

@@ -1,0 +1,1 @@
+//! Quantities against the Go library.

@@ -1,0 +1,1 @@
+//! Certificates, and how they are replaced.

@@ -1,0 +1,1 @@
+//! The port: whatever bytes arrive, and whenever.

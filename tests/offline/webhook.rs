@@ -1,0 +1,1 @@
+//! The router: whatever reviews arrive.

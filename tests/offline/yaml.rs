@@ -1,0 +1,1 @@
+//! YAML against the Go library that kubectl uses.
