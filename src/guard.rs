@@ -19,6 +19,10 @@ use crate::verdict::{Action, Judged, Phase, Record, Scales, Verdict, Weighed, we
 /// The parts of an object that are judged beside the whole: all other subresources are let through.
 const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
 
+/// Facts that one review may ask for. Real pods have a handful of images; an object made to hurt has
+/// as many as 3 MiB hold, and each would be a request to a registry.
+const MOST_QUESTIONS: usize = 64;
+
 /// All guardrails, the operator's decisions, and where the facts come from.
 pub struct Guard<L> {
     config: Config,
@@ -94,11 +98,7 @@ impl<L: Lookup> Guard<L> {
                     .flat_map(move |guardrail| questions(guardrail, review))
             })
             .collect();
-        let evidence = if questions.is_empty() {
-            Evidence::default()
-        } else {
-            self.lookup.gather(questions, by).await
-        };
+        let evidence = self.evidence(questions, by).await;
         let judged = asked
             .iter()
             .map(|guardrail| Judged {
@@ -113,6 +113,21 @@ impl<L: Lookup> Guard<L> {
         let mut weighed = weigh(review, judged, &scales);
         let patch = repair(review, &asked, &evidence, &mut weighed);
         weighed.verdict(review, phase, patch)
+    }
+
+    async fn evidence(&self, mut questions: BTreeSet<Question>, by: Instant) -> Evidence {
+        let too_many = questions.iter().nth(MOST_QUESTIONS).cloned();
+        let left_out = too_many
+            .map(|first| questions.split_off(&first))
+            .unwrap_or_default();
+        let mut evidence = match questions.is_empty() {
+            true => Evidence::default(),
+            false => self.lookup.gather(questions, by).await,
+        };
+        for question in left_out {
+            evidence.insert(question, Err(Unknown::TooMany));
+        }
+        evidence
     }
 
     /// The guardrails that watch this kind, are on here, and have a say in this phase.
@@ -139,21 +154,17 @@ fn no_label() -> crate::config::NamespaceLabel {
     crate::config::NamespaceLabel::Known(None)
 }
 
-/// What must always be writable: what is going away, what a controller makes of an object that was
-/// judged itself, and everything but the content.
+/// What must always be writable: what a controller makes of an object that was judged itself, and
+/// everything but the content. An object that is going away is no exception: one with a finalizer
+/// could be changed at leisure (the lesson of CVE-2023-34091).
 fn is_never_refused(review: &Review) -> bool {
     let judged_part = review
         .sub_resource
         .as_deref()
         .is_none_or(|part| SUB_RESOURCES.contains(&part));
-    let going = review
-        .object
-        .pointer("/metadata/deletionTimestamp")
-        .is_some_and(|time| !time.is_null());
     !judged_part
         || review.door == Door::Admission
             && (review.has_controller()
-                || going
                 || review.operation == Operation::Update && review.leaves_content_alone())
 }
 

@@ -66,8 +66,9 @@ pub fn warning(record: &Record) -> Option<String> {
 /// One line for everything that could not be judged and may be known next time.
 #[must_use]
 pub fn unknown(abstained: &[Abstained]) -> Option<String> {
-    let told =
-        |entry: &&Abstained| entry.mode >= Mode::Warn && !entry.abstention.reason.is_lasting();
+    let told = |entry: &&Abstained| {
+        entry.mode >= Mode::Warn && !entry.unchanged && !entry.abstention.reason.is_lasting()
+    };
     let mut told = abstained.iter().filter(told);
     let first = told.next()?;
     let more = match told.count() {
