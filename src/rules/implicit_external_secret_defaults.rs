@@ -521,7 +521,7 @@ mod tests {
         }));
         let evidence = evidence(external_secret("1.2.0"));
         let findings = judge(
-            json!({"deletionPolicy": "Delete", "creationPolicy": "Orphan"}),
+            json!({"deletionPolicy": "Retain", "creationPolicy": "Orphan"}),
             &review,
             &evidence,
         );
@@ -548,7 +548,7 @@ mod tests {
                 .help
                 .contains("default is spec.target.creationPolicy: Orphan")
         );
-        assert!(!finding.help.contains("Delete"), "{}", finding.help);
+        assert!(!finding.help.contains("deletionPolicy"), "{}", finding.help);
         let patched = repaired(&json!({}), &review, &evidence);
         assert_eq!(patched["spec"]["target"]["deletionPolicy"], "Merge");
         assert_eq!(
