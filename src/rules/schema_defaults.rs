@@ -1,4 +1,4 @@
-//! The defaults that a CustomResourceDefinition writes into objects: which ones there are, and
+//! The defaults that a `CustomResourceDefinition` writes into objects: which ones there are, and
 //! which ones an object leaves to it.
 //!
 //! The API server writes them before any webhook is asked (apiextensions-apiserver,
@@ -85,6 +85,12 @@ pub(super) fn left_out(schema: &Value, object: &Value) -> Vec<LeftOut> {
         search(schema, spec, &mut place, &mut found);
     }
     found
+}
+
+/// The schema of a field that only map keys lead to.
+pub(super) fn property<'a>(schema: &'a Value, keys: &[&str]) -> Option<&'a Value> {
+    keys.iter()
+        .try_fold(schema, |here, key| here.get("properties")?.get(key))
 }
 
 /// What the definition writes at a path of map keys, on its own or as part of a larger default.
@@ -187,7 +193,11 @@ fn name_of(item: &Value, index: usize) -> String {
 
 /// The default of a schema, with the defaults of what lies in it.
 fn default_of(schema: &Value) -> Option<Value> {
-    let mut value = schema.get("default")?.clone();
+    // A null is as good as nothing, and writing it would settle nothing.
+    let mut value = schema
+        .get("default")
+        .filter(|value| !value.is_null())?
+        .clone();
     complete(schema, &mut value);
     Some(value)
 }
@@ -205,12 +215,16 @@ fn complete(schema: &Value, value: &mut Value) {
                 }
             }
             if let Some(schema) = free_keys(schema) {
-                map.values_mut().for_each(|value| complete(schema, value));
+                for value in map.values_mut() {
+                    complete(schema, value);
+                }
             }
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| complete(schema, item));
+                for item in items {
+                    complete(schema, item);
+                }
             }
         }
         _ => {}
@@ -291,7 +305,7 @@ pub(super) mod tests {
     use super::*;
 
     /// What the definition of ExternalSecret had by way of defaults in a release of
-    /// external-secrets (kubernetes-sigs tag `config/crds/bases`), cut to the fields with defaults.
+    /// external-secrets (`config/crds/bases` at its tag), cut to the fields with defaults.
     pub(in crate::rules) fn external_secret(release: &str) -> Value {
         let (strategies, null_bytes) = match release {
             "1.2.0" => (true, false),
@@ -408,6 +422,12 @@ pub(super) mod tests {
             default_of(&schema),
             Some(json!({"a": 1, "b": {"c": 2}, "l": [{"d": 3}]}))
         );
+    }
+
+    #[test]
+    fn a_default_of_null_is_none() {
+        let schema = json!({"properties": {"spec": {"properties": {"a": {"default": null}}}}});
+        assert_eq!(left_out(&schema, &json!({"spec": {}})), []);
     }
 
     #[test]
