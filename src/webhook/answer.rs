@@ -9,10 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use crate::report::visible;
+use crate::verdict::wording::LONGEST_REFUSAL;
 use crate::verdict::{Phase, Verdict};
-
-/// Bytes of a refusal. The API server passes any length on, but nobody reads more.
-pub const LONGEST_MESSAGE: usize = 1024;
 
 /// Characters of a warning. Where all of them together are longer than 4,096, the API server cuts
 /// each to 256 (k8s.io/apiserver, pkg/endpoints/filters/warning.go); so they are never cut there.
@@ -77,7 +75,8 @@ pub fn encode(uid: &str, phase: Phase, verdict: &Verdict) -> Vec<u8> {
             status: refusal.map(|message| Status {
                 code: 403,
                 reason: "Forbidden",
-                message: shortened(&visible::lines(message), LONGEST_MESSAGE),
+                // It was made to fit; only what was made visible can have made it longer.
+                message: shortened(&visible::lines(message), LONGEST_REFUSAL),
             }),
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
             patch: patch.map(|patch| BASE64.encode(patch)),
