@@ -107,8 +107,8 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             first_list: Duration::from_secs(20),
-            retry: Duration::from_secs(60),
-            stale: Duration::from_secs(60),
+            retry: Duration::from_mins(1),
+            stale: Duration::from_mins(1),
             pulse: Duration::from_secs(15),
         }
     }
@@ -179,7 +179,7 @@ impl ClusterView {
         }
     }
 
-    /// The spec of a CustomResourceDefinition, without the descriptions in its schemas.
+    /// The spec of a `CustomResourceDefinition`, without the descriptions in its schemas.
     ///
     /// # Errors
     /// It is not there, or cannot be seen.
@@ -321,24 +321,18 @@ impl Starter {
     }
 
     fn argocd(&mut self) -> ArgoCd {
-        let controllers = config().labels(argocd::CONTROLLERS);
-        let parameters = config()
+        let labelled = config().labels(argocd::CONTROLLERS);
+        let named = config()
             .labels(argocd::PART_OF)
             .fields(&format!("metadata.name={}", argocd::PARAMETERS));
+        let version = |controller| argocd::version(&controller);
+        let flag = |parameters| argocd::server_side_diff(&parameters);
         ArgoCd {
             controllers: [
-                self.objects::<StatefulSet, _>(
-                    "statefulsets.apps",
-                    controllers.clone(),
-                    argocd::version,
-                ),
-                self.objects::<Deployment, _>("deployments.apps", controllers, argocd::version),
+                self.objects::<StatefulSet, _>("statefulsets.apps", labelled.clone(), version),
+                self.objects::<Deployment, _>("deployments.apps", labelled, version),
             ],
-            server_side_diff: self.objects::<ConfigMap, _>(
-                "configmaps",
-                parameters,
-                argocd::server_side_diff,
-            ),
+            server_side_diff: self.objects::<ConfigMap, _>("configmaps", named, flag),
         }
     }
 

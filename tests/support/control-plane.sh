@@ -28,8 +28,9 @@ end() {
     if ((status != 0)); then
         tail -n 5 "$state"/log/*.log >&2 || true
     fi
+    exec 2>/dev/null
     for child in "${children[@]}"; do
-        kill -KILL "$child" 2>/dev/null || true
+        kill -KILL "$child" || true
     done
     wait
     rm -rf "$state"

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::evidence::Unknown;
 use crate::review::image::ImageReference;
 
-/// The component that compares Applications with the cluster; a StatefulSet, or a Deployment where
+/// The component that compares Applications with the cluster; a stateful set, or a deployment where
 /// its clusters are distributed dynamically (Argo CD, operator-manual/dynamic-cluster-distribution).
 pub(super) const CONTROLLERS: &str = "app.kubernetes.io/name=argocd-application-controller";
 /// All that Argo CD reads as its own settings carries this label.
@@ -24,7 +24,7 @@ const SERVER_SIDE_DIFF: &str = "/data/controller.diff.server.side";
 pub(super) type Version = Result<String, String>;
 
 /// Reads the version from the tag of the image that runs, else from the label that its chart gives.
-pub(super) fn version(controller: DynamicObject) -> Version {
+pub(super) fn version(controller: &DynamicObject) -> Version {
     let image = image(&controller.data).unwrap_or_default();
     let label = controller.metadata.labels.as_ref();
     ImageReference::parse(image)
@@ -90,7 +90,7 @@ pub(super) fn one_version(versions: Vec<Version>) -> Result<String, Unknown> {
 }
 
 /// Whether the settings turn server-side diff on. Absent means no.
-pub(super) fn server_side_diff(parameters: DynamicObject) -> bool {
+pub(super) fn server_side_diff(parameters: &DynamicObject) -> bool {
     // What Go's strconv.ParseBool takes for true, by which Argo CD reads it.
     parameters
         .data
@@ -142,7 +142,7 @@ mod tests {
             ("argocd:latest", Some("v2.9.0"), "v2.9.0"),
             ("argocd", Some("2.9.0"), "v2.9.0"),
         ] {
-            let seen = super::version(controller(image, label));
+            let seen = super::version(&controller(image, label));
             assert_eq!(seen.as_deref(), Ok(version), "{image} {label:?}");
         }
     }
@@ -203,7 +203,7 @@ mod tests {
             let parameters = serde_json::from_value(json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": PARAMETERS}, "data": data,
             }));
-            assert_eq!(server_side_diff(parameters.unwrap()), on, "{data}");
+            assert_eq!(server_side_diff(&parameters.unwrap()), on, "{data}");
         }
         assert_eq!(one_flag(&BTreeSet::new()), Ok(false));
         assert_eq!(one_flag(&BTreeSet::from([true])), Ok(true));

@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    const STALE: Duration = Duration::from_secs(60);
+    const STALE: Duration = Duration::from_mins(1);
 
     type Script = Vec<watcher::Result<Event<DynamicObject>>>;
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     /// Follows one script after another; the last one stays open.
-    async fn followed(scripts: Vec<Script>, metrics: &Arc<Metrics>) -> Arc<Watched<()>> {
+    async fn followed(scripts: Vec<Script>, metrics: &Arc<Metrics>) -> Arc<Watched<u8>> {
         let watched = Arc::new(Watched::new("configmaps"));
         let (send, receive) = oneshot::channel();
         let scripts = Mutex::new(scripts.into_iter());
@@ -271,7 +271,7 @@ mod tests {
             }
         };
         let retry = Duration::from_millis(10);
-        let follow = Arc::clone(&watched).follow(start, drop, retry, Arc::clone(metrics), send);
+        let follow = Arc::clone(&watched).follow(start, |_| 1, retry, Arc::clone(metrics), send);
         tokio::spawn(follow);
         receive.await.unwrap();
         watched
@@ -295,7 +295,7 @@ mod tests {
         let watched = Watched::new("namespaces");
         let start = Instant::now();
         assert_eq!(names(&watched, start), Err(Unknown::NotSynced));
-        watched.replace(BTreeMap::from([("a".to_owned(), ())]));
+        watched.replace(BTreeMap::from([("a".to_owned(), 1)]));
         assert!(watched.lose(None, start));
         // Failing again does not make it any fresher.
         assert!(watched.lose(None, start + STALE));
@@ -334,7 +334,7 @@ mod tests {
                 vec![Err(refused(code))],
                 listed(&["x"]),
             ];
-            let watched = Arc::new(Watched::<()>::new("configmaps"));
+            let watched = Arc::new(Watched::<u8>::new("configmaps"));
             assert!(!watched.lose(watched.withheld(&refused(code)), Instant::now()));
             let reason = names(&watched, Instant::now()).unwrap_err();
             assert!(
