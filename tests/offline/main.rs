@@ -11,6 +11,8 @@
 
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/pki.rs"]
+mod pki;
 
 mod catalogue;
 mod check;
