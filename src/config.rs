@@ -422,7 +422,9 @@ impl ConfigError {
         }
     }
 
-    fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
+    /// A mistake at a JSON pointer into the text of a file.
+    #[must_use]
+    pub fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
         let (documents, _) = manifest::read(file, text.as_bytes());
         let (line, column) = documents.first().map_or((1, 1), |document| {
             let position = document.locate(pointer);
