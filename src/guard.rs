@@ -17,7 +17,7 @@ use crate::rules::{Finding, Judgement};
 use crate::verdict::{Action, Judged, Phase, Record, Scales, Verdict, Weighed, weigh};
 
 /// The parts of an object that are judged beside the whole: all other subresources are let through.
-const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
+pub(crate) const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
 
 /// All guardrails, the operator's decisions, and where the facts come from.
 pub struct Guard<L> {
