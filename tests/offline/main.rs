@@ -11,6 +11,8 @@
 
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/pages.rs"]
+mod page_cases;
 
 mod catalogue;
 mod check;
