@@ -215,7 +215,7 @@ impl Files {
             Question::ArgoCdVersion if self.complete => absent("Argo CD".to_owned()),
             Question::ArgoCdServerSideDiff if self.complete => Ok(Fact::Flag(false)),
             Question::Image(_) => Err(Unknown::Unavailable(
-                "registries are not asked, and the evidence does not name it".to_owned(),
+                "registries are not asked, and no evidence names it".to_owned(),
             )),
             _ => Err(Unknown::NotAsked),
         }
