@@ -131,7 +131,7 @@ fn mistakes_in_evidence_are_named_with_place_and_cure() {
             "write it as 2026-11-25T12:00:00Z",
         ),
         ("argocd: {version: [1]}\n", "e.yaml:1:19", ""),
-        ("a: [\n", "e.yaml:2:1", ""),
+        ("images: [\n", "e.yaml:1:9", ""),
     ] {
         let files = Place::with(&[("a.yaml", BAD_POD), ("e.yaml", text)]);
         let outcome = files.check("-o json -f a.yaml --evidence e.yaml");
