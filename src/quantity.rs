@@ -370,7 +370,10 @@ mod tests {
             assert_eq!(message(text), expected);
         }
         for text in ["half", "1.2.3Mi", "1,5Gi", "Gi1", "512Mix", "√", "--1"] {
-            assert!(message(text).ends_with("such as 512Mi, 1.5Gi or 1G"), "{text}");
+            assert!(
+                message(text).ends_with("such as 512Mi, 1.5Gi or 1G"),
+                "{text}"
+            );
         }
         assert!(message(" ").contains("empty"));
         assert!(message(&"x".repeat(1_000_000)).len() < 200);

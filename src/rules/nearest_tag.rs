@@ -41,17 +41,21 @@ struct Version<'a> {
     lead: &'a str,
     /// Whether a `v` stands before the number.
     v: bool,
-    /// One to four numbers.
-    numbers: Vec<u64>,
-    /// Empty for a release.
-    prerelease: String,
+    /// How many numbers are written: one to four.
+    length: usize,
+    key: Key,
     /// What is left, such as `alpine` or `slim-bookworm`.
     variant: String,
 }
 
-/// Versions in their order: numbers, then prereleases before the release, then the prerelease's
-/// word and numbers.
-type Key = ([u64; 4], bool, Vec<(bool, u64, String)>);
+/// What versions are ordered by: the numbers; prereleases before the release; of prereleases, words
+/// and numbers, so that `rc.9` comes before `rc.10`.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    numbers: [u64; 4],
+    released: bool,
+    prerelease: Vec<(String, u64)>,
+}
 
 /// Suggestions as they are found, the nearest first.
 struct Near<'a> {
@@ -117,7 +121,7 @@ impl Near<'_> {
         let equal = versions.iter().filter(|version| {
             version.lead == wanted.lead
                 && version.variant == wanted.variant
-                && version.key() == wanted.key()
+                && version.key == wanted.key
         });
         for version in equal {
             self.add(version.tag, "same version");
@@ -126,12 +130,12 @@ impl Near<'_> {
         let minor: Vec<_> = alike
             .iter()
             .copied()
-            .filter(|version| version.key().0[..2] == wanted.key().0[..2])
+            .filter(|version| version.key.numbers[..2] == wanted.key.numbers[..2])
             .collect();
         if minor.is_empty() {
             let major = alike
                 .into_iter()
-                .filter(|version| version.numbers[0] == wanted.numbers[0])
+                .filter(|version| version.major() == wanted.major())
                 .collect();
             let (lower, higher) = neighbours(wanted, major);
             self.add_version(lower, "nearest lower version of this major");
@@ -149,7 +153,7 @@ impl Near<'_> {
     fn add_variants(&mut self, wanted: &Version<'_>, versions: &[Version<'_>]) {
         let same: Vec<_> = versions
             .iter()
-            .filter(|version| version.lead == wanted.lead && version.key() == wanted.key())
+            .filter(|version| version.lead == wanted.lead && version.key == wanted.key)
             .filter(|version| version.variant != wanted.variant)
             .collect();
         let mut misspelt: Vec<_> = same
@@ -169,7 +173,7 @@ impl Near<'_> {
     fn add_next_major(&mut self, wanted: &Version<'_>, versions: &[Version<'_>]) {
         let later = alike(wanted, versions)
             .into_iter()
-            .filter(|version| version.numbers[0] > wanted.numbers[0])
+            .filter(|version| version.major() > wanted.major())
             .collect();
         let (_, first) = neighbours(wanted, later);
         self.add_version(first, "first version of the next major");
@@ -202,9 +206,9 @@ impl Near<'_> {
         let variant = wanted.map_or("", |wanted| &wanted.variant);
         let releases = |variant: &str| {
             let released = versions.iter().filter(|version| {
-                version.lead == lead && version.prerelease.is_empty() && version.variant == variant
+                version.lead == lead && version.key.released && version.variant == variant
             });
-            released.max_by_key(|version| (version.key(), Reverse(version.tag)))
+            released.max_by_key(|version| (&version.key, Reverse(version.tag)))
         };
         let newest = releases(variant).or_else(|| releases(""));
         self.add_version(newest, "highest version");
@@ -237,20 +241,32 @@ impl<'a> Version<'a> {
             tag,
             lead,
             v,
-            numbers,
-            prerelease,
+            length: numbers.len(),
+            key: Key::of(&numbers, &prerelease),
             variant,
         })
     }
 
-    fn key(&self) -> Key {
+    fn major(&self) -> u64 {
+        self.key.numbers[0]
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    fn of(numbers: &[u64], prerelease: &str) -> Self {
         let mut padded = [0; 4];
-        padded[..self.numbers.len()].copy_from_slice(&self.numbers);
-        (
-            padded,
-            self.prerelease.is_empty(),
-            natural(&self.prerelease),
-        )
+        padded[..numbers.len()].copy_from_slice(numbers);
+        let parts = prerelease.split(['.', '-']).map(|part| {
+            let word = part.trim_end_matches(|char: char| char.is_ascii_digit());
+            (word.to_owned(), part[word.len()..].parse().unwrap_or(0))
+        });
+        Self {
+            numbers: padded,
+            released: prerelease.is_empty(),
+            prerelease: parts.collect(),
+        }
     }
 }
 
@@ -305,34 +321,18 @@ fn split_prerelease(rest: &str) -> (String, String) {
     }
 }
 
-/// A text in words and numbers, so that `rc.9` comes before `rc.10`.
-fn natural(text: &str) -> Vec<(bool, u64, String)> {
-    text.split(['.', '-'])
-        .flat_map(|part| {
-            let digits = part
-                .find(|char: char| char.is_ascii_digit())
-                .unwrap_or(part.len());
-            let (word, number) = part.split_at(digits);
-            [(true, 0, word.to_owned()), {
-                let parsed = number.parse().unwrap_or(0);
-                (false, parsed, String::new())
-            }]
-        })
-        .collect()
-}
-
 /// The versions that could stand for the wanted one: same lead and variant, no prerelease unless
 /// one is wanted, and as many numbers where there are such.
 fn alike<'v, 'a>(wanted: &Version<'_>, versions: &'v [Version<'a>]) -> Vec<&'v Version<'a>> {
     let alike: Vec<_> = versions
         .iter()
         .filter(|version| version.lead == wanted.lead && version.variant == wanted.variant)
-        .filter(|version| version.prerelease.is_empty() || !wanted.prerelease.is_empty())
+        .filter(|version| version.key.released || !wanted.key.released)
         .collect();
     let as_long: Vec<_> = alike
         .iter()
         .copied()
-        .filter(|version| version.numbers.len() == wanted.numbers.len())
+        .filter(|version| version.length == wanted.length)
         .collect();
     if as_long.is_empty() { alike } else { as_long }
 }
@@ -342,10 +342,11 @@ fn neighbours<'v, 'a>(
     wanted: &Version<'_>,
     mut versions: Vec<&'v Version<'a>>,
 ) -> (Option<&'v Version<'a>>, Option<&'v Version<'a>>) {
-    let key = wanted.key();
-    versions.sort_by_cached_key(|version| (version.key(), version.v != wanted.v, version.tag));
-    let higher = versions.iter().copied().find(|version| version.key() > key);
-    versions.retain(|version| version.key() < key);
+    let above = versions.iter().copied();
+    let higher = above
+        .filter(|version| version.key > wanted.key)
+        .min_by_key(|version| (&version.key, version.v != wanted.v, version.tag));
+    versions.retain(|version| version.key < wanted.key);
     (newest(wanted, &versions), higher)
 }
 
@@ -353,7 +354,7 @@ fn newest<'v, 'a>(wanted: &Version<'_>, versions: &[&'v Version<'a>]) -> Option<
     versions
         .iter()
         .copied()
-        .max_by_key(|version| (version.key(), version.v == wanted.v, Reverse(version.tag)))
+        .max_by_key(|version| (&version.key, version.v == wanted.v, Reverse(version.tag)))
 }
 
 /// A tag without what people write differently: case, `v`, `_` and `+`.
@@ -420,7 +421,8 @@ fn distance(left: &str, right: &str) -> Option<usize> {
         if row <= MOST_MISTAKES {
             current[0] = row;
         }
-        let band = row.saturating_sub(MOST_MISTAKES).max(1)..=(row + MOST_MISTAKES).min(right.len());
+        let band =
+            row.saturating_sub(MOST_MISTAKES).max(1)..=(row + MOST_MISTAKES).min(right.len());
         for column in band {
             let changed = usize::from(left[row - 1] != right[column - 1]);
             let mut least = (last[column] + 1)
@@ -441,4 +443,285 @@ fn distance(left: &str, right: &str) -> Option<usize> {
         before_last = std::mem::replace(&mut last, current);
     }
     last.last().copied().filter(|least| *least < far)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn prometheus() -> Vec<String> {
+        let mut tags = owned(&[
+            "latest",
+            "main",
+            "v2.55.0-rc.0",
+            "v3.0.0-beta.1",
+            "v3.0.0-rc.1",
+        ]);
+        for (minor, patches) in [(52, 2), (53, 6), (54, 2), (55, 2)] {
+            tags.extend((0..patches).map(|patch| format!("v2.{minor}.{patch}")));
+        }
+        tags.extend(owned(&["v3.0.0", "v3.0.1", "v3.1.0"]));
+        tags
+    }
+
+    fn loki() -> Vec<String> {
+        let mut tags: Vec<String> = (0..18).map(|patch| format!("2.9.{patch}")).collect();
+        tags.extend(owned(&["2.8.11", "3.0.0", "3.0.1", "3.7.6"]));
+        let architectures = tags.iter().map(|tag| format!("{tag}-amd64"));
+        tags.extend(architectures.collect::<Vec<_>>());
+        tags.extend(owned(&[
+            "latest",
+            "main-0a1b2c3",
+            "k229-a1b2c3d",
+            "weekly-k229",
+        ]));
+        tags
+    }
+
+    fn alloy() -> Vec<String> {
+        let mut tags = owned(&["v1.4.3", "v1.5.0-rc.0", "v1.5.0-rc.1", "v1.5.0", "v1.5.1"]);
+        for variant in ["boringcrypto", "nanoserver-1809"] {
+            let variants = tags.iter().filter(|tag| !tag.contains("nanoserver"));
+            let variants = variants.filter(|tag| !tag.contains("boring"));
+            tags.extend(
+                variants
+                    .map(|tag| format!("{tag}-{variant}"))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        tags.extend(owned(&["latest", "boringcrypto", "nanoserver-1809"]));
+        tags
+    }
+
+    fn nginx() -> Vec<String> {
+        owned(&[
+            "latest",
+            "1.25",
+            "1.25.3",
+            "1.25.3-alpine",
+            "1.25.4",
+            "1.25.4-alpine",
+            "1.25.5",
+            "1.25.5-alpine",
+            "1.27.0",
+            "1.27.0-alpine",
+            "1.27.0-alpine-slim",
+            "stable",
+            "mainline",
+            "alpine",
+            "1.25.5-bookworm",
+        ])
+    }
+
+    fn python() -> Vec<String> {
+        owned(&[
+            "3.12",
+            "3.12-slim",
+            "3.12-slim-bookworm",
+            "3.12-slim-bullseye",
+            "3.12.1-slim-bullseye",
+            "3.11-slim-bullseye",
+            "3.12-alpine",
+            "latest",
+            "slim",
+        ])
+    }
+
+    fn owned(tags: &[&str]) -> Vec<String> {
+        tags.iter().map(ToString::to_string).collect()
+    }
+
+    fn names(wanted: &str, tags: &[String]) -> Vec<String> {
+        let near = nearest(wanted, tags).into_iter();
+        near.map(|suggestion| suggestion.tag).collect()
+    }
+
+    #[test]
+    fn s08_prometheus_v2_56_1_is_between_two_majors() {
+        let near = nearest("v2.56.1", &prometheus());
+        let near: Vec<_> = near.iter().map(|near| (&*near.tag, near.why)).collect();
+        let expected = [
+            ("v2.55.1", "nearest lower version of this major"),
+            ("v3.0.0", "first version of the next major"),
+        ];
+        assert_eq!(near, expected);
+    }
+
+    #[test]
+    fn s08_loki_2_10_6_is_between_two_majors() {
+        assert_eq!(names("2.10.6", &loki()), ["2.9.17", "3.0.0"]);
+    }
+
+    #[test]
+    fn s08_alloy_1_5_0_lacks_its_v() {
+        let near = nearest("1.5.0", &alloy());
+        assert_eq!(names("1.5.0", &alloy()), ["v1.5.0", "v1.5.1"]);
+        assert_eq!(near[0].why, "same version, written differently");
+        assert_eq!(near[1].why, "nearest higher patch");
+    }
+
+    #[test]
+    fn neighbours_of_a_version_come_before_its_look_alikes() {
+        let (prometheus, loki, alloy) = (prometheus(), loki(), alloy());
+        let (nginx, python) = (nginx(), python());
+        for (wanted, tags, expected) in [
+            ("v2.9.10", &loki, &["2.9.10", "2.9.9", "2.9.11"][..]),
+            ("2.9.18", &loki, &["2.9.17", "3.0.0"]),
+            ("2.10.6-amd64", &loki, &["2.9.17-amd64", "3.0.0-amd64"]),
+            ("v1.5.9", &alloy, &["v1.5.1"]),
+            (
+                "1.5.0-boringcrypto",
+                &alloy,
+                &["v1.5.0-boringcrypto", "v1.5.1-boringcrypto", "v1.5.0"],
+            ),
+            ("v1.5.0-rc.2", &alloy, &["v1.5.0-rc.1", "v1.5.0", "v1.5.1"]),
+            ("1.25.4-alpnie", &nginx, &["1.25.4-alpine", "1.25.4"]),
+            ("1.25.9-alpine", &nginx, &["1.25.5-alpine"]),
+            ("1.26-alpine", &nginx, &["1.25.5-alpine", "1.27.0-alpine"]),
+            ("3.13-slim-bullseye", &python, &["3.12-slim-bullseye"]),
+            (
+                "3.12-slim-bulseye",
+                &python,
+                &["3.12-slim-bullseye", "3.12"],
+            ),
+            ("V2.55.1", &prometheus, &["v2.55.1", "v2.55.0"]),
+            ("v2.55", &prometheus, &["v2.55.0", "v2.55.1"]),
+            ("latset", &nginx, &["latest"]),
+            ("Alpine", &nginx, &["alpine"]),
+            ("1.25.x", &nginx, &["1.25.3", "1.25.4", "1.25.5"]),
+        ] {
+            assert_eq!(names(wanted, tags), expected, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_near_the_newest_release_is_a_start() {
+        assert_eq!(names("v9.9.9", &prometheus()), ["v3.1.0", "latest"]);
+        assert_eq!(names("production", &prometheus()), ["v3.1.0", "latest"]);
+        assert_eq!(
+            names("v9.9.9-distroless", &prometheus()),
+            ["v3.1.0", "latest"]
+        );
+        assert_eq!(names("v1", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn dates_are_versions_but_commits_and_signatures_are_not() {
+        let tags = owned(&[
+            "20240115",
+            "20240117",
+            "1.0.0-0a1b2c3",
+            "sha256-0a.sig",
+            "20240116-arm64",
+            "20240116-windowsservercore-ltsc2022",
+        ]);
+        assert_eq!(names("20240116", &tags), ["20240117"]);
+        assert_eq!(
+            names("main-0a1b2c4", &owned(&["main-0a1b2c3"])),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn distances_are_counted_up_to_two() {
+        for (left, right, expected) in [
+            ("", "", Some(0)),
+            ("abc", "abc", Some(0)),
+            ("latset", "latest", Some(1)),
+            ("abc", "", None),
+            ("ab", "", Some(2)),
+            ("abcd", "badc", Some(2)),
+            ("abcdef", "xbcdey", Some(2)),
+            ("abcdef", "xbzdey", None),
+            ("xxabcdef", "abcdef", Some(2)),
+        ] {
+            assert_eq!(distance(left, right), expected, "{left} {right}");
+            assert_eq!(distance(right, left), expected, "{right} {left}");
+        }
+    }
+
+    #[test]
+    fn twenty_thousand_tags_are_no_trouble() {
+        let tags: Vec<String> = (0..20_000)
+            .map(|number| {
+                format!(
+                    "v{}.{}.{}-alpine",
+                    number / 400,
+                    number / 20 % 20,
+                    number % 20
+                )
+            })
+            .collect();
+        let expected = ["v49.19.19-alpine"];
+        assert_eq!(names("v49.20.1-alpine", &tags), expected);
+        let long = "x".repeat(128);
+        let tags: Vec<String> = (0..20_000)
+            .map(|number| format!("{long:.122}{number}"))
+            .collect();
+        assert_eq!(names(&format!("{long:.122}12y45"), &tags).len(), MOST);
+    }
+
+    /// Tags that are near to each other, and anything else.
+    fn tag() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "v?[0-3](\\.[0-3]){0,3}(-(rc\\.?[0-9]|alpine|alpnie|slim|amd64))?",
+            1 => "[a-c]{1,4}",
+            1 => "[0-9a-zA-Z_.+-]{0,12}",
+            1 => "\\PC{0,8}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn suggestions_are_tags_of_the_list_in_whatever_order(
+            wanted in tag(),
+            tags in prop::collection::vec(tag(), 0..24),
+            turn in 0..24_usize,
+        ) {
+            let near = nearest(&wanted, &tags);
+            prop_assert!(near.len() <= MOST);
+            for (index, suggestion) in near.iter().enumerate() {
+                prop_assert!(tags.contains(&suggestion.tag));
+                prop_assert!(suggestion.tag != wanted && is_tag(&suggestion.tag));
+                prop_assert!(near[..index].iter().all(|other| other.tag != suggestion.tag));
+            }
+            let mut turned: Vec<String> = tags.iter().rev().cloned().collect();
+            turned.rotate_left(turn.checked_rem(tags.len()).unwrap_or(0));
+            prop_assert_eq!(near, nearest(&wanted, &turned));
+        }
+
+        #[test]
+        fn distances_are_those_of_the_whole_table(left in "[ab]{0,7}", right in "[ab]{0,7}") {
+            let whole = whole_table(left.as_bytes(), right.as_bytes());
+            prop_assert_eq!(distance(&left, &right), (whole <= 2).then_some(whole));
+        }
+    }
+
+    fn whole_table(left: &[u8], right: &[u8]) -> usize {
+        let mut table = vec![vec![0; right.len() + 1]; left.len() + 1];
+        for row in 0..=left.len() {
+            for column in 0..=right.len() {
+                table[row][column] = match (row, column) {
+                    (0, far) | (far, 0) => far,
+                    _ => {
+                        let changed = usize::from(left[row - 1] != right[column - 1]);
+                        let mut least = (table[row - 1][column] + 1)
+                            .min(table[row][column - 1] + 1)
+                            .min(table[row - 1][column - 1] + changed);
+                        if row > 1
+                            && column > 1
+                            && left[row - 1] == right[column - 2]
+                            && left[row - 2] == right[column - 1]
+                        {
+                            least = least.min(table[row - 2][column - 2] + 1);
+                        }
+                        least
+                    }
+                };
+            }
+        }
+        table[left.len()][right.len()]
+    }
 }
