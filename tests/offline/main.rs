@@ -11,6 +11,8 @@
 
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/registry.rs"]
+mod registry_server;
 
 mod catalogue;
 mod check;
