@@ -321,6 +321,11 @@ impl Config {
                 return Err((format!("{pointer}/reason"), message));
             }
         }
+        for (host, settings) in &self.registries {
+            settings
+                .check(host)
+                .map_err(|error| (error.pointer(), error.to_string()))?;
+        }
         self.guardrails().map(drop)
     }
 

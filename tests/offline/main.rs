@@ -13,6 +13,8 @@
 mod go;
 #[path = "../support/pages.rs"]
 mod page_cases;
+#[path = "../support/registry.rs"]
+mod registry_server;
 
 mod catalogue;
 mod check;
