@@ -323,6 +323,11 @@ impl Config {
                 return Err((format!("{pointer}/reason"), message));
             }
         }
+        for (host, settings) in &self.registries {
+            settings
+                .check(host)
+                .map_err(|error| (error.pointer(), error.to_string()))?;
+        }
         self.guardrails().map(drop)
     }
 
@@ -425,7 +430,9 @@ impl ConfigError {
         }
     }
 
-    fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
+    /// A mistake at a JSON pointer into the text of a file.
+    #[must_use]
+    pub fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
         let (documents, _) = manifest::read(file, text.as_bytes());
         let (line, column) = documents.first().map_or((1, 1), |document| {
             let position = document.locate(pointer);

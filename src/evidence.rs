@@ -225,6 +225,15 @@ impl FromIterator<(Question, Result<Fact, Unknown>)> for Evidence {
     }
 }
 
+impl IntoIterator for Evidence {
+    type Item = (Question, Result<Fact, Unknown>);
+    type IntoIter = std::collections::btree_map::IntoIter<Question, Result<Fact, Unknown>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl Evidence {
     /// Adds one answer.
     pub fn insert(&mut self, question: Question, answer: Result<Fact, Unknown>) {

@@ -17,7 +17,7 @@ use crate::rules::{Finding, Judgement};
 use crate::verdict::{Action, Judged, Phase, Record, Scales, Verdict, Weighed, weigh};
 
 /// The parts of an object that are judged beside the whole: all other subresources are let through.
-const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
+pub(crate) const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
 
 /// Facts that one review may ask for. Real pods have a handful of images; an object made to hurt has
 /// as many as 3 MiB hold, and each would be a request to a registry.

@@ -9,8 +9,14 @@
     reason = "a test fails by panicking, and nobody reads its documentation"
 )]
 
+#[path = "../support/control_plane.rs"]
+mod control_plane;
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/pki.rs"]
+mod pki;
+#[path = "../support/site.rs"]
+mod site;
 
 mod doors;
 mod incidents;
