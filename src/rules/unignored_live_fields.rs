@@ -125,7 +125,7 @@ impl Rule for UnignoredLiveFields {
     }
 }
 
-/// What a controller generates, it also writes back; its ApplicationSet is the place to change.
+/// What a controller generates, it also writes back; its template is the place to change.
 fn is_generated(review: &Review) -> bool {
     review.owner_references().next().is_some()
 }
@@ -146,7 +146,7 @@ fn has_compare_option(review: &Review, wanted: &str) -> bool {
         .is_some_and(|options| options.split(',').any(|option| option.trim() == wanted))
 }
 
-/// Whether the Application has an APIService, as far as Argo CD has compared it yet.
+/// Whether Argo CD has seen an `APIService` among the resources; a new object has no status yet.
 fn shows_api_services(review: &Review) -> bool {
     let is_one = |resource: &Value| {
         text(resource, "/group") == Some("apiregistration.k8s.io")
