@@ -40,6 +40,8 @@ use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);
+/// With less time left than this, a registry is not asked any more.
+const LEAST: Duration = Duration::from_millis(100);
 /// How long answers hold. A tag may be moved or removed; a digest means the same for ever; a missing
 /// image may be pushed at any moment.
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
@@ -188,6 +190,9 @@ impl Inner {
         // First the host's turn, so that those who wait for a slow host hold up no others.
         let turn = async { (of_host.acquire().await, self.limits.all.acquire().await) };
         let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
+        if by.saturating_duration_since(Instant::now()) < LEAST {
+            return Err(Obstacle::Busy);
+        }
         let session = Session {
             transport: &self.transport,
             tokens: &self.tokens,

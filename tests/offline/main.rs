@@ -13,6 +13,8 @@
 mod go;
 #[path = "../support/registry.rs"]
 mod registry_server;
+#[path = "../support/scripted.rs"]
+mod scripted;
 
 mod catalogue;
 mod check;
