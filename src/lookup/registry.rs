@@ -144,11 +144,11 @@ impl RegistryClient {
         let permit = waiting.map_err(|_| inner.unknown(image, &Obstacle::Busy))?;
         // A task of its own: a review that is cancelled does not cancel the question, which others
         // may wait for as well.
-        let (asker, asked) = (Arc::clone(inner), image.clone());
+        let (client, image_asked) = (Arc::clone(inner), image.clone());
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
-            let question = asker.ask(&endpoint, &asked);
-            asker.answers.get_with_by_ref(&asked, question).await
+            let question = client.ask(&endpoint, &image_asked);
+            client.answers.get_with_by_ref(&image_asked, question).await
         });
         match timeout_at(by, task).await {
             Ok(Ok(answer)) => inner.reply(image, &answer),
