@@ -11,9 +11,11 @@
 
 mod address;
 mod challenge;
+mod complaint;
 mod hosts;
 mod manifest;
 mod obstacle;
+mod session;
 mod tags;
 mod token;
 mod transport;
@@ -29,8 +31,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::hosts::Endpoint;
 pub use self::hosts::{HostSettings, SettingsError};
-use self::manifest::Session;
 use self::obstacle::Obstacle;
+use self::session::Session;
 use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
@@ -40,6 +42,8 @@ use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);
+/// With less time left than this, a registry is not asked any more.
+const LEAST: Duration = Duration::from_millis(100);
 /// How long answers hold. A tag may be moved or removed; a digest means the same for ever; a missing
 /// image may be pushed at any moment.
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
@@ -76,7 +80,10 @@ struct Inner {
 #[derive(Debug)]
 struct Limits {
     waiting: Arc<Semaphore>,
-    all: Semaphore,
+    /// Hosts that have let us read something, and all others: names of nowhere, which anybody can
+    /// write, shall not hold up real registries.
+    readable: Semaphore,
+    strangers: Semaphore,
     hosts: Cache<String, Arc<Semaphore>>,
 }
 
@@ -108,7 +115,8 @@ impl RegistryClient {
             readable: RwLock::default(),
             limits: Limits {
                 waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-                all: Semaphore::new(MOST_AT_ONCE),
+                readable: Semaphore::new(MOST_AT_ONCE / 2),
+                strangers: Semaphore::new(MOST_AT_ONCE / 2),
                 hosts: Cache::new(MOST_HOSTS as u64),
             },
             metrics,
@@ -142,11 +150,11 @@ impl RegistryClient {
         let permit = waiting.map_err(|_| inner.unknown(image, &Obstacle::Busy))?;
         // A task of its own: a review that is cancelled does not cancel the question, which others
         // may wait for as well.
-        let (asker, asked) = (Arc::clone(inner), image.clone());
+        let (client, image_asked) = (Arc::clone(inner), image.clone());
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
-            let question = asker.ask(&endpoint, &asked);
-            asker.answers.get_with_by_ref(&asked, question).await
+            let question = client.ask(&endpoint, &image_asked);
+            client.answers.get_with_by_ref(&image_asked, question).await
         });
         match timeout_at(by, task).await {
             Ok(Ok(answer)) => inner.reply(image, &answer),
@@ -181,13 +189,18 @@ impl Inner {
         image: &ImageReference,
         by: Instant,
     ) -> Result<ImageState, Obstacle> {
-        let of_host = self
-            .limits
-            .of_host(endpoint, &image.repository.domain)
-            .await;
+        let of_host = self.limits.of_host(endpoint).await;
+        let of_all = if self.is_readable(&image.repository.domain) {
+            &self.limits.readable
+        } else {
+            &self.limits.strangers
+        };
         // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turn = async { (of_host.acquire().await, self.limits.all.acquire().await) };
+        let turn = async { (of_host.acquire().await, of_all.acquire().await) };
         let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
+        if by.saturating_duration_since(Instant::now()) < LEAST {
+            return Err(Obstacle::Busy);
+        }
         let session = Session {
             transport: &self.transport,
             tokens: &self.tokens,
@@ -206,13 +219,17 @@ impl Inner {
     }
 
     fn unknown(&self, image: &ImageReference, obstacle: &Obstacle) -> Unknown {
-        let host = image.repository.domain.clone();
-        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        let host = &image.repository.domain;
         Unknown::Registry {
+            host: host.clone(),
             why: obstacle.to_string(),
-            answered_before: readable.contains(&host),
-            host,
+            answered_before: self.is_readable(host),
         }
+    }
+
+    fn is_readable(&self, domain: &str) -> bool {
+        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        readable.contains(domain)
     }
 
     fn count(&self, domain: &str, outcome: &'static str) {
@@ -244,10 +261,11 @@ impl Inner {
 // === impl Limits ===
 
 impl Limits {
-    async fn of_host(&self, endpoint: &Endpoint, domain: &str) -> Arc<Semaphore> {
-        let most = match domain {
-            "docker.io" => MOST_TO_DOCKER_HUB,
-            _ => MOST_PER_HOST,
+    async fn of_host(&self, endpoint: &Endpoint) -> Arc<Semaphore> {
+        let most = if endpoint.is_docker_hub() {
+            MOST_TO_DOCKER_HUB
+        } else {
+            MOST_PER_HOST
         };
         let host = endpoint.base.authority();
         let made = async { Arc::new(Semaphore::new(most)) };

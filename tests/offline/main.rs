@@ -17,6 +17,8 @@ mod page_cases;
 mod pki;
 #[path = "../support/registry.rs"]
 mod registry_server;
+#[path = "../support/scripted.rs"]
+mod scripted;
 
 mod catalogue;
 mod check;
