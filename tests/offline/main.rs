@@ -11,10 +11,10 @@
 
 #[path = "../support/go.rs"]
 mod go;
-#[path = "../support/pki.rs"]
-mod pki;
 #[path = "../support/pages.rs"]
 mod page_cases;
+#[path = "../support/pki.rs"]
+mod pki;
 #[path = "../support/registry.rs"]
 mod registry_server;
 
@@ -25,6 +25,7 @@ mod pages;
 mod patches;
 mod quantity;
 mod registry;
+mod serve;
 mod tls;
 mod transport;
 mod webhook;
