@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{BAD_POD, ODD_POD, Place, assert_error, places};
+use super::{BAD_POD, ODD_POD, Place, assert_error, outcome, places};
+use crate::registry_server::Registry;
 
 const PROMETHEUS: &str = "\
 apiVersion: apps/v1
@@ -216,7 +217,10 @@ fn what_somebody_accepted_is_no_finding() {
         ("config.yaml", config),
     ]);
     assert_eq!(place.check("-f accepted.yaml").status, 0);
-    assert_eq!(place.check("-f ended.yaml").status, 1);
+    let ended = place.check("-f ended.yaml");
+    assert_eq!(ended.status, 1);
+    let notice = "ended.yaml:6:16: warning: forestall.dev/allow ended on 2020-01-01\n";
+    assert_eq!(ended.stderr, notice);
     assert_eq!(place.check("-f bad.yaml").status, 1);
     assert_eq!(place.check("-f bad.yaml --config config.yaml").status, 0);
 }
@@ -261,4 +265,70 @@ fn the_state_of_the_cluster_is_not_judged_but_a_change_is_judged_against_it() {
     // A limit that is raised is never held up, however low it still is.
     assert_eq!(found("--cluster-state old.yaml"), [""; 0]);
     assert_eq!(found("--cluster-state old.yaml -n other"), [""; 0]);
+}
+
+#[test]
+fn s08_a_registry_is_asked_and_what_it_says_can_be_replayed_without_it() {
+    let registry = Registry::start(&["prom/prometheus:v2.55.1", "prom/prometheus:v3.0.0"]);
+    let config = format!(
+        "registries: {{docker.io: {{server: \"{}\"}}}}\n",
+        registry.server()
+    );
+    let both = format!(
+        "{PROMETHEUS}---\n{}",
+        PROMETHEUS.replace("v2.56.1", "v3.0.0")
+    );
+    let place = Place::with(&[("a.yaml", &both), ("c.yaml", &config)]);
+    let live = place
+        .run("check -f a.yaml --config c.yaml --record r.yaml -o json")
+        .json();
+    drop(registry);
+    let message = |report: &Value| {
+        report["findings"][0]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(places(&live), ["missing-image a.yaml:9"]);
+    assert!(
+        message(&live).contains("has no tag v2.56.1 in prom/prometheus"),
+        "{live}"
+    );
+    assert_eq!(live["abstained"], json!([]));
+
+    let recorded = std::fs::read_to_string(place.path("r.yaml")).unwrap();
+    let recorded: Value = serde_saphyr::from_str(&recorded).unwrap();
+    assert_eq!(
+        recorded["images"],
+        json!({
+            "docker.io/prom/prometheus:v2.56.1": "missing",
+            "docker.io/prom/prometheus:v3.0.0": "exists",
+        })
+    );
+    assert_eq!(
+        recorded["tags"],
+        json!({"docker.io/prom/prometheus": ["v2.55.1", "v3.0.0"]})
+    );
+
+    let replayed = place.report("-f a.yaml --config c.yaml --evidence r.yaml");
+    assert_eq!(places(&replayed), places(&live));
+    let gone = place.run("check -f a.yaml --config c.yaml -o json").json();
+    assert_eq!(gone["findings"], json!([]));
+    assert_eq!(gone["abstained"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_cluster_that_is_named_and_cannot_be_asked_is_an_error() {
+    let place = Place::with(&[("a.yaml", BAD_POD)]);
+    let mut command = place.command("check -f a.yaml --context nowhere -o json");
+    let outcome = outcome(command.env("KUBECONFIG", place.path("absent")));
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(
+        outcome.stderr.starts_with("--context nowhere: "),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        places(&outcome.json()),
+        ["impossible-memory-limit a.yaml:9"]
+    );
 }
