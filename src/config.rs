@@ -147,6 +147,8 @@ pub struct ArgoCdSettings {
 pub enum NamespaceLabel {
     /// The label's mode, or none.
     Known(Option<Mode>),
+    /// The cache lacks the namespace: it was made a moment ago, and has no label that we know.
+    Absent,
     /// The namespaces have not been listed, so the label may say anything.
     NotSynced,
 }
@@ -321,6 +323,11 @@ impl Config {
                 return Err((format!("{pointer}/reason"), message));
             }
         }
+        for (host, settings) in &self.registries {
+            settings
+                .check(host)
+                .map_err(|error| (error.pointer(), error.to_string()))?;
+        }
         self.guardrails().map(drop)
     }
 
@@ -357,6 +364,7 @@ impl Config {
         let configured = settings.and_then(|settings| settings.rules.get(rule));
         let (label, most) = match label {
             NamespaceLabel::Known(mode) => (mode, Mode::Enforce),
+            NamespaceLabel::Absent => (None, Mode::Enforce),
             NamespaceLabel::NotSynced => (None, Mode::Warn),
         };
         let of_namespace = settings.and_then(|settings| settings.mode).or(label);
@@ -422,7 +430,9 @@ impl ConfigError {
         }
     }
 
-    fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
+    /// A mistake at a JSON pointer into the text of a file.
+    #[must_use]
+    pub fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
         let (documents, _) = manifest::read(file, text.as_bytes());
         let (line, column) = documents.first().map_or((1, 1), |document| {
             let position = document.locate(pointer);

@@ -159,6 +159,8 @@ pub enum Unknown {
         /// Whether that registry has ever let us read anything.
         answered_before: bool,
     },
+    /// The object asks for more facts than one review may.
+    TooMany,
     /// The object cannot be read there.
     Unreadable(String),
     /// The guardrail itself failed.
@@ -200,6 +202,7 @@ impl fmt::Display for Unknown {
             Self::NotSynced => f.write_str("the cluster has not been listed yet"),
             Self::Unavailable(what) | Self::Unreadable(what) => f.write_str(what),
             Self::Registry { host, why, .. } => write!(f, "{host}: {why}"),
+            Self::TooMany => f.write_str("the object asks for more facts than one review may"),
             Self::Panicked => f.write_str("the guardrail failed; please report it"),
         }
     }
@@ -219,6 +222,15 @@ impl<'de> Deserialize<'de> for Scalar {
 impl FromIterator<(Question, Result<Fact, Unknown>)> for Evidence {
     fn from_iter<T: IntoIterator<Item = (Question, Result<Fact, Unknown>)>>(answers: T) -> Self {
         Self(answers.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Evidence {
+    type Item = (Question, Result<Fact, Unknown>);
+    type IntoIter = std::collections::btree_map::IntoIter<Question, Result<Fact, Unknown>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -1,1 +1,296 @@
-//! `forestall check`.
+//! `forestall check`: judges manifests before they go anywhere near a cluster.
+
+mod inputs;
+mod report;
+mod text;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use self::inputs::{Inputs, Source};
+use self::report::{Level, Problem, Report};
+use super::{FAILED, FOUND, complain, print, printable};
+use crate::config::Config;
+use crate::evidence::Scalar;
+use crate::guard::Guard;
+use crate::lookup::files::{EvidenceFile, Files};
+use crate::manifest::Document;
+use crate::review::{Operation, Review, Subject};
+use crate::verdict::{Phase, Verdict};
+
+/// How long the facts for one object may take: some registry probes one after another.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Objects that wait for registries at the same time.
+const AT_ONCE: usize = 32;
+/// Where objects without a namespace go unless somebody says otherwise, as with kubectl.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Judges manifests
+///
+/// Exit status: 0 where nothing at or above --fail-on was found, 1 where something was, and 2 where
+/// a file could not be read; the others are judged all the same.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Manifests: files, directories (*.yaml, *.yml, *.json), or - for standard input
+    #[arg(short = 'f', long, value_name = "FILE|DIR|-", required = true, num_args = 1..)]
+    filename: Vec<PathBuf>,
+    /// Look into directories in directories too
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Manifests taken as already in the cluster: they are context, and not judged
+    #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
+    cluster_state: Vec<PathBuf>,
+    /// Facts that are known already
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
+    /// Write the facts that were learnt, to be given as --evidence later
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Ask no registry
+    #[arg(long, conflicts_with = "context")]
+    offline: bool,
+    /// Take the files as the whole cluster: an object that is not among them does not exist
+    #[arg(long)]
+    complete: bool,
+    /// Ask the cluster of this context of the kubeconfig too
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The namespace of objects that name none
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// How findings are written
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// The level from which findings make the command fail
+    #[arg(long, value_enum, default_value_t)]
+    fail_on: FailOn,
+}
+
+/// How findings are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The level from which findings make the command fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    #[default]
+    Error,
+    Warning,
+    Never,
+}
+
+// === impl Check ===
+
+impl Check {
+    /// Judges all files and prints what is found.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        let mut inputs = Inputs::default();
+        let mut report = Report::default();
+        match self.settings() {
+            Ok((config, evidence)) => {
+                inputs.read(&self.filename, self.recursive);
+                let mut state = Inputs::default();
+                state.read_state(&self.cluster_state, self.recursive);
+                report.errors.append(&mut inputs.errors);
+                report.errors.append(&mut state.errors);
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let judged =
+                    runtime
+                        .map_err(|error| Problem::new("-", &error))
+                        .and_then(|runtime| {
+                            runtime.block_on(self.judge(
+                                config,
+                                evidence,
+                                &inputs,
+                                &state,
+                                &mut report,
+                            ))
+                        });
+                report.errors.extend(judged.err());
+            }
+            // Without the operator's decisions every verdict would be a guess.
+            Err(problem) => report.errors.push(problem),
+        }
+        report.sort();
+        self.tell(&report, &inputs.sources)
+    }
+
+    fn settings(&self) -> Result<(Config, Option<EvidenceFile>), Problem> {
+        let config = match &self.config {
+            Some(path) => Config::parse(&path.display().to_string(), &read_text(path)?)?,
+            None => Config::default(),
+        };
+        let evidence = match &self.evidence {
+            Some(path) => Some(EvidenceFile::parse(
+                &path.display().to_string(),
+                &read_text(path)?,
+            )?),
+            None => None,
+        };
+        Ok((config, evidence))
+    }
+
+    async fn judge(
+        &self,
+        config: Config,
+        evidence: Option<EvidenceFile>,
+        inputs: &Inputs,
+        state: &Inputs,
+        report: &mut Report,
+    ) -> Result<(), Problem> {
+        let mut files = Files::new(&config, evidence);
+        // What is under check comes last: it will replace what is there.
+        for document in state.documents().chain(inputs.documents()) {
+            files.add(&document.object);
+        }
+        if self.complete {
+            files = files.complete();
+        }
+        let guard = Guard::new(config, files)?;
+        let before = self.before(state);
+        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+        let reviews = inputs.sources.iter().flat_map(|source| {
+            let documents = source.documents.iter();
+            documents.map(move |document| (source, document))
+        });
+        let considered = reviews
+            .map(|(source, document)| self.consider(&guard, source, document, &before, today));
+        // In order, though several wait for registries at once.
+        let mut considered = stream::iter(considered).buffered(AT_ONCE);
+        while let Some(result) = considered.next().await {
+            match result {
+                Ok((source, document, object, verdict)) => {
+                    report.add(source, document, &object, verdict, guard.config());
+                }
+                Err(problem) => report.errors.push(problem),
+            }
+        }
+        self.record(guard.lookup())
+    }
+
+    async fn consider<'a>(
+        &self,
+        guard: &Guard<Files>,
+        source: &'a Source,
+        document: &'a Document,
+        before: &BTreeMap<Subject, &Value>,
+        today: Date,
+    ) -> Result<(&'a Source, &'a Document, Subject, Verdict), Problem> {
+        let mut review = Review::of_manifest(document.object.clone())
+            .map_err(|missing| Problem::at(&source.name, document.locate(""), missing))?;
+        let mut shown = review.subject.clone();
+        review.subject = self.placed(review.subject);
+        if self.namespace.is_some() {
+            shown = review.subject.clone();
+        }
+        if let Some(previous) = before.get(&review.subject) {
+            review.operation = Operation::Update;
+            review.previous = Some((*previous).clone());
+        }
+        let by = Instant::now() + PATIENCE;
+        let verdict = guard.consider(&review, Phase::Validate, today, by).await;
+        Ok((source, document, shown, verdict))
+    }
+
+    /// What is in the cluster, by identity: what is under check replaces it.
+    fn before<'a>(&self, state: &'a Inputs) -> BTreeMap<Subject, &'a Value> {
+        let subject = |document: &'a Document| {
+            let subject = Subject::of(&document.object).ok()?;
+            Some((self.placed(subject), &document.object))
+        };
+        state.documents().filter_map(subject).collect()
+    }
+
+    /// The identity with the namespace that the object will be in.
+    fn placed(&self, mut subject: Subject) -> Subject {
+        if subject.namespace.is_none() && is_namespaced(&subject) {
+            let given = self.namespace.as_deref();
+            subject.namespace = Some(given.unwrap_or(DEFAULT_NAMESPACE).to_owned());
+        }
+        subject
+    }
+
+    fn record(&self, files: &Files) -> Result<(), Problem> {
+        let Some(path) = &self.record else {
+            return Ok(());
+        };
+        let name = path.display().to_string();
+        let mut learnt = files.learnt();
+        learnt
+            .at
+            .get_or_insert_with(|| Scalar(Timestamp::now().to_string()));
+        let text = learnt
+            .to_yaml()
+            .map_err(|error| Problem::new(&name, &error))?;
+        fs::write(path, text).map_err(|error| Problem::new(&name, &error))
+    }
+
+    fn tell(&self, report: &Report, sources: &[Source]) -> ExitCode {
+        for problem in &report.errors {
+            complain(&problem.to_string());
+        }
+        let text = match self.output {
+            Output::Text => text::render(report, sources),
+            Output::Json => match serde_json::to_string_pretty(report) {
+                Ok(text) => format!("{}\n", printable::json(&text)),
+                Err(error) => {
+                    complain(&error.to_string());
+                    return ExitCode::from(FAILED);
+                }
+            },
+        };
+        print(&text, self.status(report))
+    }
+
+    fn status(&self, report: &Report) -> u8 {
+        let found = match self.fail_on {
+            FailOn::Error => report.count(Level::Error) > 0,
+            FailOn::Warning => !report.findings.is_empty(),
+            FailOn::Never => false,
+        };
+        if !report.errors.is_empty() {
+            FAILED
+        } else if found {
+            FOUND
+        } else {
+            0
+        }
+    }
+}
+
+/// Among the kinds that guardrails watch, these are in no namespace.
+fn is_namespaced(subject: &Subject) -> bool {
+    let kind = subject.kind.as_str();
+    !kind.starts_with("Cluster")
+        && !matches!(
+            kind,
+            "Namespace" | "CustomResourceDefinition" | "APIService"
+        )
+}
+
+fn read_text(path: &Path) -> Result<String, Problem> {
+    let name = path.display().to_string();
+    let bytes = inputs::read_bounded(path).map_err(|error| Problem::new(&name, &error))?;
+    String::from_utf8(bytes).map_err(|_| Problem::new(&name, &"it is no UTF-8 text"))
+}

@@ -1,18 +1,67 @@
-//! What is seen of the cluster: reflectors over the few kinds that guardrails ask for.
-use std::sync::Arc;
+//! What is seen of the cluster: watches over the few kinds that guardrails ask for.
+//!
+//! Each kind is listed once and then followed, and only what is asked is kept of each object, so
+//! memory grows with the number of namespaces and with nothing else. Answers come from memory, at
+//! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
 
+mod argocd;
+mod watched;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, Resource};
 use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
+use self::watched::Watched;
+use super::MODE_LABEL;
 use crate::evidence::Unknown;
+use crate::report::metrics::Metrics;
+use crate::rules::Reads;
+use crate::rules::catalogue::CATALOGUE;
 
-/// The view. Cheap to clone.
+/// How long one watch request lasts, in seconds. kube drops a connection that has been silent for
+/// five seconds more, so this also bounds how long a dead one goes unseen.
+const WATCH_SECONDS: u32 = 60;
+
+/// How long the view waits for the API server.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the first list of every kind, before the view counts as ready all the same.
+    pub first_list: Duration,
+    /// Before a kind that is not served or forbidden is tried again.
+    pub retry: Duration,
+    /// For which the last state counts after the API server was last heard.
+    pub stale: Duration,
+    /// Between two looks whether the API server still answers.
+    pub pulse: Duration,
+}
+
+/// The view. Cheap to clone; the watches end with the last clone.
 #[derive(Clone, Debug)]
-pub struct ClusterView {}
+pub struct ClusterView {
+    kinds: Arc<Kinds>,
+    patience: Patience,
+    _tasks: Arc<JoinSet<()>>,
+}
 
 /// What is known of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceState {
-    /// The namespaces have not been listed.
+    /// The namespaces have not been listed, or not been followed for too long.
     NotSynced,
     /// There is none of that name, or it is too new.
     Absent,
@@ -20,22 +69,393 @@ pub enum NamespaceState {
     Known(Option<String>),
 }
 
+/// Everything that is watched.
+#[derive(Debug)]
+struct Kinds {
+    /// When the API server last answered.
+    heard: RwLock<Instant>,
+    namespaces: Arc<Watched<Option<String>>>,
+    definitions: Vec<DefinitionWatched>,
+    argocd: Option<ArgoCd>,
+}
+
+#[derive(Debug)]
+struct DefinitionWatched {
+    group: &'static str,
+    plural: &'static str,
+    spec: Arc<Watched<Arc<Value>>>,
+}
+
+#[derive(Debug)]
+struct ArgoCd {
+    controllers: [Arc<Watched<argocd::Version>>; 2],
+    server_side_diff: Arc<Watched<bool>>,
+}
+
+/// Starts watches, and remembers who must be waited for.
+struct Starter {
+    client: Client,
+    metrics: Arc<Metrics>,
+    retry: Duration,
+    tasks: JoinSet<()>,
+    first_lists: Vec<oneshot::Receiver<()>>,
+}
+
+// === impl Patience ===
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first_list: Duration::from_secs(20),
+            retry: Duration::from_mins(1),
+            stale: Duration::from_mins(1),
+            pulse: Duration::from_secs(15),
+        }
+    }
+}
+
+// === impl ClusterView ===
+
 impl ClusterView {
+    /// Starts to watch what the catalogue reads. The future ends when every kind was listed once, or
+    /// could not be, or after 20 s.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(
+        client: Client,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let reads = CATALOGUE
+            .iter()
+            .flat_map(|entry| entry.meta.reads.iter().copied());
+        let reads: Vec<Reads> = reads.collect();
+        Self::watch(client, metrics, &reads, Patience::default())
+    }
+
+    /// Starts to watch the namespaces and what is named.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn watch(
+        client: Client,
+        metrics: Arc<Metrics>,
+        reads: &[Reads],
+        patience: Patience,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let mut starter = Starter {
+            client: client.clone(),
+            metrics,
+            retry: patience.retry,
+            tasks: JoinSet::new(),
+            first_lists: Vec::new(),
+        };
+        let kinds = Arc::new(Kinds::start(&mut starter, reads));
+        starter
+            .tasks
+            .spawn(listen(client, Arc::clone(&kinds), patience.pulse));
+        let view = Self {
+            kinds,
+            patience,
+            _tasks: Arc::new(starter.tasks),
+        };
+        let all = join_all(starter.first_lists);
+        let listed = async move {
+            if timeout(patience.first_list, all).await.is_err() {
+                tracing::warn!("the cluster has not been listed in time; what it knows is unknown");
+            }
+        };
+        (view, listed)
+    }
+
     /// What is known of a namespace.
     #[must_use]
-    pub fn namespace(&self, _name: &str) -> NamespaceState {
-        unimplemented!()
+    pub fn namespace(&self, name: &str) -> NamespaceState {
+        let label = self.read(&self.kinds.namespaces, |labels| labels.get(name).cloned());
+        match label {
+            Ok(Some(label)) => NamespaceState::Known(label),
+            Ok(None) => NamespaceState::Absent,
+            Err(_) => NamespaceState::NotSynced,
+        }
     }
-    /// The spec of a CustomResourceDefinition.
-    pub fn definition(&self, _group: &str, _plural: &str) -> Result<Arc<Value>, Unknown> {
-        unimplemented!()
+
+    /// The spec of a `CustomResourceDefinition`, without the descriptions in its schemas.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be seen.
+    pub fn definition(&self, group: &str, plural: &str) -> Result<Arc<Value>, Unknown> {
+        let watched = self
+            .kinds
+            .definitions
+            .iter()
+            .find(|watched| watched.group == group && watched.plural == plural)
+            .ok_or(Unknown::NotAsked)?;
+        let spec = self.read(&watched.spec, |specs| specs.values().next().cloned())?;
+        spec.ok_or_else(|| {
+            Unknown::Unavailable(format!(
+                "the cluster has no CustomResourceDefinition {plural}.{group}"
+            ))
+        })
     }
+
     /// The version of Argo CD that runs here.
+    ///
+    /// # Errors
+    /// None is seen, or several.
     pub fn argocd_version(&self) -> Result<String, Unknown> {
-        unimplemented!()
+        let [stateful, deployed] = &self.argocd()?.controllers;
+        let versions = |watched| {
+            self.read(watched, |versions: &BTreeMap<String, argocd::Version>| {
+                versions.values().cloned().collect::<Vec<_>>()
+            })
+        };
+        match (versions(stateful), versions(deployed)) {
+            (Ok(mut versions), Ok(others)) => {
+                versions.extend(others);
+                argocd::one_version(versions)
+            }
+            // It can only be one of the two; what is seen of it is enough.
+            (Ok(versions), Err(Unknown::Unavailable(reason)))
+            | (Err(Unknown::Unavailable(reason)), Ok(versions)) => {
+                if versions.is_empty() {
+                    Err(Unknown::Unavailable(reason))
+                } else {
+                    argocd::one_version(versions)
+                }
+            }
+            (Err(unknown), _) | (_, Err(unknown)) => Err(unknown),
+        }
     }
-    /// Whether `controller.diff.server.side` is true.
+
+    /// Whether `controller.diff.server.side` is true. A cluster that does not say so has Argo CD's
+    /// own default, which is no.
+    ///
+    /// # Errors
+    /// The settings cannot be seen, or contradict each other.
     pub fn argocd_server_side_diff(&self) -> Result<bool, Unknown> {
-        unimplemented!()
+        let watched = &self.argocd()?.server_side_diff;
+        let flags: BTreeSet<bool> =
+            self.read(watched, |flags| flags.values().copied().collect())?;
+        argocd::one_flag(&flags)
+    }
+
+    fn argocd(&self) -> Result<&ArgoCd, Unknown> {
+        self.kinds.argocd.as_ref().ok_or(Unknown::NotAsked)
+    }
+
+    fn read<T, R>(
+        &self,
+        watched: &Watched<T>,
+        look: impl FnOnce(&BTreeMap<String, T>) -> R,
+    ) -> Result<R, Unknown> {
+        let now = Instant::now();
+        let heard = *self
+            .kinds
+            .heard
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(heard) > self.patience.stale {
+            return Err(Unknown::NotSynced);
+        }
+        watched.read(now, self.patience.stale, look)
+    }
+}
+
+// === impl Kinds ===
+
+impl Kinds {
+    fn start(starter: &mut Starter, reads: &[Reads]) -> Self {
+        let mut kinds = Self {
+            heard: RwLock::new(Instant::now()),
+            namespaces: starter.namespaces(),
+            definitions: Vec::new(),
+            argocd: None,
+        };
+        for read in reads {
+            match *read {
+                Reads::Definition { group, plural } => {
+                    let known = |watched: &DefinitionWatched| (watched.group, watched.plural);
+                    if kinds
+                        .definitions
+                        .iter()
+                        .all(|other| known(other) != (group, plural))
+                    {
+                        let spec = starter.definition(group, plural);
+                        kinds.definitions.push(DefinitionWatched {
+                            group,
+                            plural,
+                            spec,
+                        });
+                    }
+                }
+                Reads::ArgoCd => {
+                    kinds.argocd.get_or_insert_with(|| starter.argocd());
+                }
+            }
+        }
+        kinds
+    }
+}
+
+// === impl Starter ===
+
+impl Starter {
+    /// Namespaces by metadata alone.
+    fn namespaces(&mut self) -> Arc<Watched<Option<String>>> {
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let mode =
+            |namespace: PartialObjectMeta<Namespace>| namespace.metadata.labels?.remove(MODE_LABEL);
+        self.follow("namespaces", move || watcher(api.clone(), config()), mode)
+    }
+
+    /// One definition. RBAC can grant this by `resourceNames`, as it is asked for by name.
+    fn definition(&mut self, group: &str, plural: &str) -> Arc<Watched<Arc<Value>>> {
+        let only = config().fields(&format!("metadata.name={plural}.{group}"));
+        let spec = |mut definition: DynamicObject| {
+            let mut spec = definition.data["spec"].take();
+            forget_descriptions(&mut spec);
+            Arc::new(spec)
+        };
+        let resource = "customresourcedefinitions.apiextensions.k8s.io";
+        self.objects::<CustomResourceDefinition, _>(resource, only, spec)
+    }
+
+    fn argocd(&mut self) -> ArgoCd {
+        let labelled = config().labels(argocd::CONTROLLERS);
+        let named = config()
+            .labels(argocd::PART_OF)
+            .fields(&format!("metadata.name={}", argocd::PARAMETERS));
+        let version = |controller| argocd::version(&controller);
+        let flag = |parameters| argocd::server_side_diff(&parameters);
+        ArgoCd {
+            controllers: [
+                self.objects::<StatefulSet, _>("statefulsets.apps", labelled.clone(), version),
+                self.objects::<Deployment, _>("deployments.apps", labelled, version),
+            ],
+            server_side_diff: self.objects::<ConfigMap, _>("configmaps", named, flag),
+        }
+    }
+
+    /// Untyped objects: a field of an unexpected type must not hide all others of the list.
+    fn objects<K, T>(
+        &mut self,
+        resource: &'static str,
+        config: watcher::Config,
+        keep: impl Fn(DynamicObject) -> T + Send + Sync + 'static,
+    ) -> Arc<Watched<T>>
+    where
+        K: Resource<DynamicType = ()>,
+        T: Debug + Send + Sync + 'static,
+    {
+        let kind = ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+        self.follow(resource, move || watcher(api.clone(), config.clone()), keep)
+    }
+
+    fn follow<K, S, T>(
+        &mut self,
+        resource: &'static str,
+        start: impl Fn() -> S + Send + Sync + 'static,
+        keep: impl Fn(K) -> T + Send + Sync + 'static,
+    ) -> Arc<Watched<T>>
+    where
+        K: kube::ResourceExt + Send + Sync + 'static,
+        S: futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+        T: Debug + Send + Sync + 'static,
+    {
+        let watched = Arc::new(Watched::new(resource));
+        let (listed, first_list) = oneshot::channel();
+        self.first_lists.push(first_list);
+        let metrics = Arc::clone(&self.metrics);
+        self.tasks
+            .spawn(Arc::clone(&watched).follow(start, keep, self.retry, metrics, listed));
+        watched
+    }
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Notes when the API server answers. A quiet watch looks like a dead one, so it does not tell.
+async fn listen(client: Client, kinds: Arc<Kinds>, pulse: Duration) {
+    loop {
+        // Any answer will do: whether the view may read is for the watches to find out.
+        if let Ok(Ok(_) | Err(kube::Error::Api(_))) =
+            timeout(pulse, client.apiserver_version()).await
+        {
+            *kinds.heard.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        sleep(pulse).await;
+    }
+}
+
+/// Removes the texts for people from the schemas of a definition; they are most of its bytes.
+fn forget_descriptions(spec: &mut Value) {
+    let versions = spec.get_mut("versions").and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten() {
+        if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
+            forget_description(schema);
+        }
+    }
+}
+
+/// Goes only where schemas are: a default or an example may have a description of its own.
+fn forget_description(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    schema.remove("description");
+    for (keyword, value) in schema {
+        match (keyword.as_str(), value) {
+            ("properties" | "patternProperties" | "definitions", Value::Object(schemas)) => {
+                schemas.values_mut().for_each(forget_description);
+            }
+            ("items" | "additionalProperties" | "not", schema) => forget_description(schema),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
+                schemas.iter_mut().for_each(forget_description);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_definition_is_kept_without_texts_for_people() {
+        let schema = |text: Value| {
+            json!({"type": "object", "description": text, "properties": {
+                "description": {"type": "string", "description": text},
+                "list": {"items": {"description": text, "default": {"description": "kept"}}},
+                "any": {"anyOf": [{"description": text}], "additionalProperties": {"description": text}},
+            }})
+        };
+        let spec = |text| json!({"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema(text)}}]});
+        let mut pruned = spec(json!("a text for people"));
+        forget_descriptions(&mut pruned);
+        let text = pruned.to_string();
+        assert!(!text.contains("people"), "{text}");
+        assert!(
+            text.contains(r#""default":{"description":"kept"}"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""properties":{"any""#) && text.contains(r#""description":{"type""#),
+            "{text}"
+        );
+        for odd in [
+            json!(null),
+            json!({"versions": 1}),
+            json!({"versions": [1, {"schema": []}]}),
+        ] {
+            let mut spec = odd.clone();
+            forget_descriptions(&mut spec);
+            assert_eq!(spec, odd);
+        }
     }
 }

@@ -1,33 +1,760 @@
-//! `implicit-external-secret-defaults`.
+//! `implicit-external-secret-defaults`: an ExternalSecret that leaves fields to the defaults of its
+//! definition.
+//!
+//! The two doors differ on purpose. In files, Git can still be made to say what the cluster will
+//! hold, so every default is written out. At admission the API server has already written the
+//! definition's defaults (apiextensions-apiserver decodes, defaults, and only then asks webhooks),
+//! so writing them again would do nothing, and writing more would make Argo CD report drift. All
+//! that is left to do there is to put the organisation's own default in place of the definition's.
+
+mod author;
+mod duration;
+
+use serde_json::{Value, json};
 
 use super::catalogue::Entry;
-use super::{Judgement, Meta, Rule};
-use crate::evidence::Evidence;
-use crate::review::{Review, WatchedKind};
+use super::schema_defaults::{self, Place};
+use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
+use crate::config::ExternalSecretDefaults;
+use crate::evidence::{Evidence, Question, Unknown};
+use crate::review::{Door, Operation, Review, WatchedKind, patch, text};
+use author::Author;
+
+const GROUP: &str = "external-secrets.io";
+const PLURAL: &str = "externalsecrets";
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
     meta: Meta {
         name: "implicit-external-secret-defaults",
-        summary: "",
+        summary: "an ExternalSecret that leaves fields to defaults that Git does not show",
         incident: "S2",
         watches: &[WatchedKind {
-            group: "external-secrets.io",
+            group: GROUP,
             kind: "ExternalSecret",
-            plural: "externalsecrets",
+            plural: PLURAL,
         }],
         repairs: true,
-        reads: &[],
+        reads: &[Reads::Definition {
+            group: GROUP,
+            plural: PLURAL,
+        }],
         settings: &["defaults"],
         page: include_str!("../../docs/rules/implicit-external-secret-defaults.md"),
     },
-    build: |_| Ok(Box::new(ImplicitExternalSecretDefaults)),
+    build: |settings| {
+        let defaults = settings.defaults.clone().unwrap_or_default();
+        let defaults = OrganisationDefault::all(defaults)?;
+        Ok(Box::new(ImplicitExternalSecretDefaults { defaults }))
+    },
 };
 
-struct ImplicitExternalSecretDefaults;
+/// More fields than these are counted and not named in the message.
+const NAMED_IN_MESSAGE: usize = 3;
+
+/// More fields than these are not spelt out in the help.
+const NAMED_IN_HELP: usize = 20;
+
+struct ImplicitExternalSecretDefaults {
+    defaults: Vec<OrganisationDefault>,
+}
+
+/// A field that the organisation gives a default of its own.
+///
+/// All of them are keys of maps: a key that Git lacks keeps an Argo CD Application in sync in each
+/// of its three ways to compare, while one more key in an item of a list would not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OrganisationDefault {
+    /// The key in the configuration.
+    key: &'static str,
+    /// The way to the field.
+    path: &'static [&'static str],
+    value: String,
+}
+
+const REFRESH_INTERVAL: &[&str] = &["spec", "refreshInterval"];
+const CREATION_POLICY: &[&str] = &["spec", "target", "creationPolicy"];
+const DELETION_POLICY: &[&str] = &["spec", "target", "deletionPolicy"];
+
+/// The policies of external-secrets (`apis/externalsecrets/v1/externalsecret_types.go`).
+const CREATION_POLICIES: &[&str] = &["Owner", "Orphan", "Merge", "None"];
+const DELETION_POLICIES: &[&str] = &["Retain", "Delete", "Merge"];
 
 impl Rule for ImplicitExternalSecretDefaults {
-    fn judge(&self, _: &Review, _: &Evidence) -> Judgement {
-        Judgement::default()
+    fn questions(&self, review: &Review) -> Vec<Question> {
+        if review.door == Door::Admission && self.left_to_the_organisation(review).is_empty() {
+            return Vec::new();
+        }
+        vec![Question::Definition {
+            group: GROUP.to_owned(),
+            plural: PLURAL.to_owned(),
+        }]
+    }
+
+    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
+        let definition = evidence.definition(GROUP, PLURAL).and_then(|definition| {
+            let version = &review.subject.version;
+            schema_defaults::schema(definition, version).ok_or_else(|| {
+                Unknown::Unavailable(format!(
+                    "the definition of ExternalSecret serves no version {version}"
+                ))
+            })
+        });
+        if review.door == Door::Files {
+            let finding = definition.map(|schema| self.in_file(review, schema));
+            return [("spec".to_owned(), finding)].into_iter().collect();
+        }
+        // The proof lies in the object, so it holds where the definition is not known, too.
+        let schema = definition.ok();
+        let findings = self
+            .left_to_the_organisation(review)
+            .into_iter()
+            .filter_map(|default| default.at_admission(review, schema))
+            .collect();
+        Judgement {
+            findings,
+            abstained: Vec::new(),
+        }
+    }
+}
+
+// === impl ImplicitExternalSecretDefaults ===
+
+impl ImplicitExternalSecretDefaults {
+    /// The organisation's defaults for what the author of a new object provably left out. An object
+    /// that exists is never changed: its values are what its users rely on.
+    fn left_to_the_organisation(&self, review: &Review) -> Vec<&OrganisationDefault> {
+        if review.operation != Operation::Create || self.defaults.is_empty() {
+            return Vec::new();
+        }
+        let author = Author::of(&review.object);
+        self.defaults
+            .iter()
+            .filter(|default| author.left_out(default.path))
+            .collect()
+    }
+
+    /// One finding with one patch for the whole object: most ExternalSecrets leave out many fields.
+    fn in_file(&self, review: &Review, schema: &Value) -> Option<Finding> {
+        let fields = schema_defaults::left_out(schema, &review.object);
+        if fields.is_empty() {
+            return None;
+        }
+        let count = fields.len();
+        let mut shown: Vec<_> = fields
+            .iter()
+            .take(NAMED_IN_MESSAGE)
+            .map(|field| field.place.dotted())
+            .collect();
+        if count > NAMED_IN_MESSAGE {
+            shown.push(format!("{} more", count - NAMED_IN_MESSAGE));
+        }
+        let mut help =
+            vec!["write out what the definition would write, as the fix does:".to_owned()];
+        help.extend(
+            fields
+                .iter()
+                .take(NAMED_IN_HELP)
+                .map(|field| format!("{}: {}", field.place.dotted(), plain(&field.value))),
+        );
+        if count > NAMED_IN_HELP {
+            help.push(format!("and {} more", count - NAMED_IN_HELP));
+        }
+        let other = self.defaults.iter().filter(|default| {
+            let written = default.of_definition(schema);
+            default.seen(&review.object).is_none() && written != Some(default.value.as_str().into())
+        });
+        help.extend(other.map(|default| {
+            format!(
+                "the organisation's default is {}: {}; write that instead if it is meant",
+                default.name(),
+                default.value
+            )
+        }));
+        let add = |field: &schema_defaults::LeftOut| json!({"op": "add", "path": field.place.pointer(), "value": field.value});
+        let names: Vec<_> = fields.iter().map(|field| field.place.named()).collect();
+        Some(Finding {
+            certainty: Certainty::Likely,
+            path: "/spec".to_owned(),
+            item: "spec".to_owned(),
+            value: names.join(", "),
+            magnitude: None,
+            message: format!(
+                "{count} field{} left to the defaults of the definition: {}",
+                if count == 1 { " is" } else { "s are" },
+                shown.join(", ")
+            ),
+            help: help.join("\n"),
+            fix: serde_json::from_value(fields.iter().map(add).collect()).ok(),
+        })
+    }
+}
+
+// === impl OrganisationDefault ===
+
+impl OrganisationDefault {
+    /// All that are configured.
+    ///
+    /// # Errors
+    /// The key whose value external-secrets would refuse, and what to write instead.
+    fn all(settings: ExternalSecretDefaults) -> Result<Vec<Self>, String> {
+        let ExternalSecretDefaults {
+            refresh_interval,
+            creation_policy,
+            deletion_policy,
+        } = settings;
+        if let Some(text) = &refresh_interval {
+            duration::parse(text)
+                .filter(|nanoseconds| *nanoseconds >= 0)
+                .ok_or_else(|| {
+                    format!(
+                        "defaults.refreshInterval {text:?} is no duration; write one such as 1h0m0s or 15m"
+                    )
+                })?;
+        }
+        one_of(
+            "creationPolicy",
+            creation_policy.as_deref(),
+            CREATION_POLICIES,
+        )?;
+        one_of(
+            "deletionPolicy",
+            deletion_policy.as_deref(),
+            DELETION_POLICIES,
+        )?;
+        if let (Some(creation), Some(deletion)) = (&creation_policy, &deletion_policy)
+            && !go_together(creation, deletion)
+        {
+            return Err(format!(
+                "defaults.deletionPolicy {deletion} does not go with defaults.creationPolicy {creation}; \
+                 write Retain, or the creationPolicy Owner"
+            ));
+        }
+        let configured = [
+            ("refreshInterval", REFRESH_INTERVAL, refresh_interval),
+            ("creationPolicy", CREATION_POLICY, creation_policy),
+            ("deletionPolicy", DELETION_POLICY, deletion_policy),
+        ];
+        Ok(configured
+            .into_iter()
+            .filter_map(|(key, path, value)| {
+                Some(Self {
+                    key,
+                    path,
+                    value: value?,
+                })
+            })
+            .collect())
+    }
+
+    /// The field as people write it.
+    fn name(&self) -> String {
+        Place::of_keys(self.path).dotted()
+    }
+
+    /// What the object holds there.
+    fn seen<'a>(&self, object: &'a Value) -> Option<&'a Value> {
+        object.pointer(&Place::of_keys(self.path).pointer())
+    }
+
+    /// What the definition writes there.
+    fn of_definition(&self, schema: &Value) -> Option<Value> {
+        schema_defaults::default_at(schema, self.path)
+    }
+
+    /// What to put in place of the definition's default, for a field that the author left out.
+    fn at_admission(&self, review: &Review, schema: Option<&Value>) -> Option<Finding> {
+        let seen = self.seen(&review.object);
+        if self.is_same(seen) || !self.fits(&review.object) {
+            return None;
+        }
+        let property = match schema {
+            // A field that the definition does not have would be dropped again.
+            Some(schema) => Some(schema_defaults::property(schema, self.path)?),
+            None => None,
+        };
+        // Any other value was put there by somebody else, such as another webhook.
+        if let (Some(schema), Some(seen)) = (schema, seen)
+            && self.of_definition(schema).as_ref() != Some(seen)
+        {
+            return None;
+        }
+        let name = self.name();
+        let now = seen.map_or_else(|| "absent".to_owned(), plain);
+        let (problem, help, fix) = match property.and_then(|property| self.refused_by(property)) {
+            Some(allowed) => (
+                format!(
+                    "is {}, which the installed definition does not allow",
+                    self.value
+                ),
+                format!(
+                    "correct rules.{}.defaults.{} in the configuration; {allowed}",
+                    RULE.meta.name, self.key
+                ),
+                None,
+            ),
+            None => (
+                format!("is {}", self.value),
+                format!(
+                    "write {name}: {} in Git, or the value that is meant",
+                    self.value
+                ),
+                Some(patch::set(
+                    &review.object,
+                    self.path,
+                    Value::from(self.value.as_str()),
+                )?),
+            ),
+        };
+        Some(Finding {
+            certainty: Certainty::Likely,
+            path: Place::of_keys(self.path).pointer(),
+            item: name.clone(),
+            value: now.clone(),
+            magnitude: None,
+            message: format!(
+                "{name} was left out and is {now}; the organisation's default {problem}"
+            ),
+            help,
+            fix,
+        })
+    }
+
+    fn is_same(&self, seen: Option<&Value>) -> bool {
+        let Some(seen) = seen.and_then(Value::as_str) else {
+            return false;
+        };
+        // 1h and 1h0m0s are the same interval.
+        seen == self.value
+            || self.path == REFRESH_INTERVAL
+                && duration::parse(seen)
+                    .is_some_and(|seen| Some(seen) == duration::parse(&self.value))
+    }
+
+    /// Whether the object stays one that external-secrets accepts. What the author wrote for one
+    /// policy can rule out the organisation's default for the other.
+    fn fits(&self, object: &Value) -> bool {
+        let policy = |pointer| text(object, pointer).unwrap_or_default();
+        let creation = policy("/spec/target/creationPolicy");
+        let deletion = policy("/spec/target/deletionPolicy");
+        match self.key {
+            "creationPolicy" => go_together(&self.value, deletion),
+            "deletionPolicy" => go_together(creation, &self.value),
+            _ => true,
+        }
+    }
+
+    /// Why the definition would refuse the value. A rule that is not understood here counts as
+    /// refusing: a default that makes a request fail is worse than none.
+    fn refused_by(&self, property: &Value) -> Option<String> {
+        if let Some(allowed) = property.get("enum").and_then(Value::as_array) {
+            let wanted = Value::from(self.value.as_str());
+            let list: Vec<_> = allowed.iter().map(plain).collect();
+            return (!allowed.contains(&wanted)).then(|| format!("it allows {}", list.join(", ")));
+        }
+        let kind = property.get("type").and_then(Value::as_str);
+        if kind.is_some_and(|kind| kind != "string") {
+            return Some("it wants no string there".to_owned());
+        }
+        [
+            "pattern",
+            "format",
+            "minLength",
+            "maxLength",
+            "x-kubernetes-validations",
+        ]
+        .iter()
+        .find(|rule| property.get(**rule).is_some())
+        .map(|rule| format!("it has a {rule} there, which is not checked here"))
+    }
+}
+
+fn one_of(key: &str, value: Option<&str>, allowed: &[&str]) -> Result<(), String> {
+    match value {
+        Some(value) if !allowed.contains(&value) => Err(format!(
+            "defaults.{key} {value:?} is none; write one of {}",
+            allowed.join(", ")
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the webhook of external-secrets accepts, and a little less: it refuses Delete with Merge
+/// and None, and Merge with None (`apis/externalsecrets/v1/externalsecret_validator.go`); Delete
+/// with Orphan would delete what was meant to outlive its owner.
+fn go_together(creation: &str, deletion: &str) -> bool {
+    match deletion {
+        "Delete" => creation == "Owner",
+        "Merge" => creation != "None",
+        _ => true,
+    }
+}
+
+/// A value as it is written in YAML, near enough to be read.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::schema_defaults::tests::external_secret;
+    use super::*;
+    use crate::config::RuleSettings;
+    use crate::evidence::Fact;
+
+    const ALL_WRITTEN: &str = r#"{"target": {"creationPolicy": "Owner", "deletionPolicy": "Retain"},
+        "refreshInterval": "1h0m0s"}"#;
+
+    fn evidence(definition: Value) -> Evidence {
+        let question = Question::Definition {
+            group: GROUP.to_owned(),
+            plural: PLURAL.to_owned(),
+        };
+        [(question, Ok(Fact::Definition(Arc::new(definition))))]
+            .into_iter()
+            .collect()
+    }
+
+    fn build(defaults: Value) -> Result<Box<dyn Rule>, String> {
+        let defaults = serde_json::from_value(defaults).unwrap();
+        (RULE.build)(&RuleSettings {
+            defaults: Some(defaults),
+            ..RuleSettings::default()
+        })
+    }
+
+    fn in_files(spec: &Value) -> Review {
+        let object = json!({
+            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+            "metadata": {"name": "db"}, "spec": spec,
+        });
+        Review::of_manifest(object).unwrap()
+    }
+
+    /// As kubectl apply sends `applied` and the API server shows it with `more` of spec.target.
+    fn at_admission(target: &Value, more: &Value) -> Review {
+        let mut review = in_files(&json!({"refreshInterval": "1h0m0s", "target": target}));
+        let applied = review.object.to_string();
+        review.object["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+        let target = review.object["spec"]["target"].as_object_mut().unwrap();
+        for (key, value) in more.as_object().unwrap() {
+            target.insert(key.clone(), value.clone());
+        }
+        review.door = Door::Admission;
+        review
+    }
+
+    fn crd_defaults() -> Value {
+        json!({"creationPolicy": "Owner", "deletionPolicy": "Retain"})
+    }
+
+    fn judge(defaults: Value, review: &Review, evidence: &Evidence) -> Vec<Finding> {
+        let judgement = build(defaults).unwrap().judge(review, evidence);
+        assert_eq!(judgement.abstained, []);
+        judgement.findings
+    }
+
+    /// The patched object; judged again, it gives nothing.
+    fn repaired(defaults: &Value, review: &Review, evidence: &Evidence) -> Value {
+        let mut patched = review.clone();
+        for finding in judge(defaults.clone(), review, evidence) {
+            let fix = finding.fix.expect("a fix");
+            patched.object = patch::apply(&patched.object, &fix).unwrap();
+        }
+        assert_eq!(judge(defaults.clone(), &patched, evidence), []);
+        patched.object
+    }
+
+    fn operations(spec: &str, release: &str) -> Vec<String> {
+        let mut spec: Value = serde_json::from_str(spec).unwrap();
+        let written: Value = serde_json::from_str(ALL_WRITTEN).unwrap();
+        spec.as_object_mut()
+            .unwrap()
+            .extend(written.as_object().unwrap().clone());
+        let evidence = evidence(external_secret(release));
+        let review = in_files(&spec);
+        repaired(&json!({}), &review, &evidence);
+        let findings = judge(json!({}), &review, &evidence);
+        let fixes = findings.iter().filter_map(|finding| finding.fix.as_ref());
+        fixes
+            .flat_map(|fix| fix.0.iter().map(|operation| operation.path().to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn case_21_files_get_every_default_of_the_release_that_is_installed() {
+        let spec = r#"{"data": [
+            {"secretKey": "user", "remoteRef": {"key": "db"}},
+            {"secretKey": "password", "remoteRef": {"key": "db"}}]}"#;
+        assert_eq!(operations(spec, "1.2.0").len(), 6);
+        assert_eq!(operations(spec, "2.3.0").len(), 8);
+        assert_eq!(operations(spec, "2.9.0"), [""; 0]);
+    }
+
+    #[test]
+    fn case_22_only_what_is_there_is_completed() {
+        let spec = r#"{"data": [{"secretKey": "a", "sourceRef": {"generatorRef": {"kind": "Password"}}}]}"#;
+        assert_eq!(
+            operations(spec, "1.2.0"),
+            ["/spec/data/0/sourceRef/generatorRef/apiVersion"]
+        );
+        let spec = r#"{"dataFrom": [{"extract": {"key": "a"}}, {"find": {"name": {}}}]}"#;
+        let paths = operations(spec, "1.2.0");
+        let below = |part: &str| paths.iter().filter(|path| path.contains(part)).count();
+        assert_eq!(
+            (below("/extract/"), below("/find/"), paths.len()),
+            (3, 2, 5)
+        );
+    }
+
+    #[test]
+    fn a_file_gets_one_finding_that_names_the_fields() {
+        let review = in_files(&json!({
+            "data": [{"secretKey": "password", "remoteRef": {"key": "db", "decodingStrategy": "Base64"}}],
+            "target": {"name": "db", "deletionPolicy": "Merge"},
+        }));
+        let evidence = evidence(external_secret("1.2.0"));
+        let findings = judge(
+            json!({"deletionPolicy": "Retain", "creationPolicy": "Orphan"}),
+            &review,
+            &evidence,
+        );
+        let [finding] = &findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert_eq!(
+            finding.message,
+            "4 fields are left to the defaults of the definition: spec.data[0].remoteRef.conversionStrategy, \
+             spec.data[0].remoteRef.metadataPolicy, spec.refreshInterval, 1 more"
+        );
+        assert!(
+            finding
+                .value
+                .contains("spec.data[password].remoteRef.metadataPolicy")
+        );
+        assert!(
+            finding
+                .help
+                .contains("\nspec.target.creationPolicy: Owner\n")
+        );
+        assert!(
+            finding
+                .help
+                .contains("default is spec.target.creationPolicy: Orphan")
+        );
+        assert!(!finding.help.contains("deletionPolicy"), "{}", finding.help);
+        let patched = repaired(&json!({}), &review, &evidence);
+        assert_eq!(patched["spec"]["target"]["deletionPolicy"], "Merge");
+        assert_eq!(
+            patched["spec"]["data"][0]["remoteRef"]["decodingStrategy"],
+            "Base64"
+        );
+    }
+
+    #[test]
+    fn a_file_without_its_definition_is_not_judged() {
+        let rule = build(json!({})).unwrap();
+        let judgement = rule.judge(&in_files(&json!({})), &Evidence::default());
+        assert_eq!(judgement.abstained.len(), 1);
+        let mut old = in_files(&json!({}));
+        old.subject.version = "v1beta1".to_owned();
+        let judgement = rule.judge(&old, &evidence(external_secret("1.2.0")));
+        assert!(matches!(
+            judgement.abstained[0].reason,
+            Unknown::Unavailable(_)
+        ));
+    }
+
+    #[test]
+    fn case_19_admission_writes_no_default_of_the_definition() {
+        let review = at_admission(&json!({"name": "db"}), &crd_defaults());
+        let rule = build(json!({})).unwrap();
+        assert_eq!(rule.questions(&review), []);
+        let judgement = rule.judge(&review, &evidence(external_secret("1.2.0")));
+        assert_eq!(judgement, Judgement::default());
+    }
+
+    #[test]
+    fn s02_the_organisations_default_takes_the_place_of_the_definitions() {
+        let review = at_admission(&json!({"name": "db"}), &crd_defaults());
+        let defaults = json!({"deletionPolicy": "Delete"});
+        for evidence in [evidence(external_secret("1.2.0")), Evidence::default()] {
+            let patched = repaired(&defaults, &review, &evidence);
+            assert_eq!(
+                patched["spec"]["target"],
+                json!({"name": "db", "creationPolicy": "Owner", "deletionPolicy": "Delete"})
+            );
+        }
+        let findings = judge(defaults, &review, &Evidence::default());
+        assert_eq!(
+            findings[0].message,
+            "spec.target.deletionPolicy was left out and is Retain; the organisation's default is Delete"
+        );
+    }
+
+    #[test]
+    fn what_the_author_wrote_stays() {
+        let defaults = json!({"deletionPolicy": "Delete"});
+        let evidence = evidence(external_secret("1.2.0"));
+        let written = at_admission(
+            &json!({"deletionPolicy": "Retain"}),
+            &json!({"creationPolicy": "Owner"}),
+        );
+        assert_eq!(judge(defaults.clone(), &written, &evidence), []);
+        let mut unproven = at_admission(&json!({}), &crd_defaults());
+        unproven.object["metadata"]["annotations"] = json!({});
+        assert_eq!(judge(defaults.clone(), &unproven, &evidence), []);
+        let other = json!({"creationPolicy": "Owner", "deletionPolicy": "Merge"});
+        let by_another_webhook = at_admission(&json!({}), &other);
+        assert_eq!(judge(defaults, &by_another_webhook, &evidence), []);
+    }
+
+    #[test]
+    fn an_object_that_exists_is_never_changed() {
+        let mut review = at_admission(&json!({}), &crd_defaults());
+        review.operation = Operation::Update;
+        review.previous = Some(review.object.clone());
+        let defaults = json!({"deletionPolicy": "Delete"});
+        assert_eq!(
+            judge(defaults, &review, &evidence(external_secret("1.2.0"))),
+            []
+        );
+    }
+
+    #[test]
+    fn an_equal_interval_is_no_other_value() {
+        let mut review = at_admission(&json!({}), &crd_defaults());
+        let applied = r#"{"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+            "metadata": {"name": "db"}, "spec": {}}"#;
+        review.object["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+        let evidence = evidence(external_secret("1.2.0"));
+        assert_eq!(
+            judge(json!({"refreshInterval": "60m"}), &review, &evidence),
+            []
+        );
+        let patched = repaired(&json!({"refreshInterval": "15m"}), &review, &evidence);
+        assert_eq!(patched["spec"]["refreshInterval"], "15m");
+    }
+
+    #[test]
+    fn policies_that_external_secrets_refuses_together_are_never_made() {
+        let evidence = evidence(external_secret("1.2.0"));
+        for creation in ["Merge", "None", "Orphan"] {
+            let review = at_admission(
+                &json!({"creationPolicy": creation}),
+                &json!({"deletionPolicy": "Retain"}),
+            );
+            assert_eq!(
+                judge(json!({"deletionPolicy": "Delete"}), &review, &evidence),
+                []
+            );
+        }
+        let delete = at_admission(
+            &json!({"deletionPolicy": "Delete"}),
+            &json!({"creationPolicy": "Owner"}),
+        );
+        assert_eq!(
+            judge(json!({"creationPolicy": "Merge"}), &delete, &evidence),
+            []
+        );
+        let both = at_admission(&json!({}), &crd_defaults());
+        let patched = repaired(
+            &json!({"creationPolicy": "Merge", "deletionPolicy": "Merge"}),
+            &both,
+            &evidence,
+        );
+        assert_eq!(
+            patched["spec"]["target"],
+            json!({"creationPolicy": "Merge", "deletionPolicy": "Merge"})
+        );
+    }
+
+    #[test]
+    fn a_default_that_the_definition_refuses_is_said_and_not_written() {
+        let mut definition = external_secret("1.2.0");
+        let target =
+            "/versions/0/schema/openAPIV3Schema/properties/spec/properties/target/properties";
+        let properties = definition.pointer_mut(target).unwrap();
+        let review = at_admission(&json!({}), &crd_defaults());
+        properties["deletionPolicy"]["enum"] = json!(["Retain", "Merge"]);
+        let findings = judge(
+            json!({"deletionPolicy": "Delete"}),
+            &review,
+            &evidence(definition.clone()),
+        );
+        assert_eq!(findings[0].fix, None);
+        assert!(
+            findings[0].help.ends_with("it allows Retain, Merge"),
+            "{}",
+            findings[0].help
+        );
+        let properties = definition.pointer_mut(target).unwrap();
+        properties["deletionPolicy"] =
+            json!({"type": "string", "default": "Retain", "pattern": "^R"});
+        let findings = judge(
+            json!({"deletionPolicy": "Delete"}),
+            &review,
+            &evidence(definition.clone()),
+        );
+        assert_eq!(findings[0].fix, None);
+        let properties = definition.pointer_mut(target).unwrap();
+        properties.as_object_mut().unwrap().remove("deletionPolicy");
+        let findings = judge(
+            json!({"deletionPolicy": "Delete"}),
+            &review,
+            &evidence(definition),
+        );
+        assert_eq!(findings, []);
+    }
+
+    #[test]
+    fn a_setting_that_external_secrets_would_refuse_is_named_with_its_cure() {
+        let error = |defaults| build(defaults).err().expect("an error");
+        assert_eq!(
+            error(json!({"deletionPolicy": "Keep"})),
+            "defaults.deletionPolicy \"Keep\" is none; write one of Retain, Delete, Merge"
+        );
+        assert_eq!(
+            error(json!({"creationPolicy": "owner"})),
+            "defaults.creationPolicy \"owner\" is none; write one of Owner, Orphan, Merge, None"
+        );
+        for interval in ["1 hour", "-1h", ""] {
+            let error = error(json!({"refreshInterval": interval}));
+            assert!(error.starts_with("defaults.refreshInterval"), "{error}");
+        }
+        let together = error(json!({"creationPolicy": "Merge", "deletionPolicy": "Delete"}));
+        assert!(
+            together.contains("does not go with defaults.creationPolicy Merge"),
+            "{together}"
+        );
+    }
+
+    #[test]
+    fn any_json_is_judged_without_a_panic() {
+        let rule = build(json!({"refreshInterval": "1m", "deletionPolicy": "Delete"})).unwrap();
+        for odd in [
+            json!(null),
+            json!("text"),
+            json!([1]),
+            json!({"target": []}),
+            json!({"data": {"a": [null]}}),
+        ] {
+            for door in [Door::Files, Door::Admission] {
+                let mut review = in_files(&odd);
+                review.door = door;
+                let applied = json!({"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "db"}});
+                review.object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
+                for definition in [external_secret("1.2.0"), json!([])] {
+                    rule.judge(&review, &evidence(definition));
+                }
+            }
+        }
     }
 }

@@ -87,6 +87,12 @@ pub(super) fn left_out(schema: &Value, object: &Value) -> Vec<LeftOut> {
     found
 }
 
+/// The schema of a field that only map keys lead to.
+pub(super) fn property<'a>(schema: &'a Value, keys: &[&str]) -> Option<&'a Value> {
+    keys.iter()
+        .try_fold(schema, |here, key| here.get("properties")?.get(key))
+}
+
 /// What the definition writes at a path of map keys, on its own or as part of a larger default.
 pub(super) fn default_at(schema: &Value, keys: &[&str]) -> Option<Value> {
     let mut here = schema;
@@ -187,7 +193,11 @@ fn name_of(item: &Value, index: usize) -> String {
 
 /// The default of a schema, with the defaults of what lies in it.
 fn default_of(schema: &Value) -> Option<Value> {
-    let mut value = schema.get("default")?.clone();
+    // A null is as good as nothing, and writing it would settle nothing.
+    let mut value = schema
+        .get("default")
+        .filter(|value| !value.is_null())?
+        .clone();
     complete(schema, &mut value);
     Some(value)
 }
@@ -291,7 +301,7 @@ pub(super) mod tests {
     use super::*;
 
     /// What the definition of ExternalSecret had by way of defaults in a release of
-    /// external-secrets (kubernetes-sigs tag `config/crds/bases`), cut to the fields with defaults.
+    /// external-secrets (`config/crds/bases` at its tag), cut to the fields with defaults.
     pub(in crate::rules) fn external_secret(release: &str) -> Value {
         let (strategies, null_bytes) = match release {
             "1.2.0" => (true, false),
@@ -408,6 +418,12 @@ pub(super) mod tests {
             default_of(&schema),
             Some(json!({"a": 1, "b": {"c": 2}, "l": [{"d": 3}]}))
         );
+    }
+
+    #[test]
+    fn a_default_of_null_is_none() {
+        let schema = json!({"properties": {"spec": {"properties": {"a": {"default": null}}}}});
+        assert_eq!(left_out(&schema, &json!({"spec": {}})), []);
     }
 
     #[test]

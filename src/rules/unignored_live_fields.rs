@@ -1,33 +1,745 @@
-//! `unignored-live-fields`.
+//! `unignored-live-fields`: an Application that Argo CD will show as OutOfSync for fields that the
+//! cluster writes and Git does not hold.
+//!
+//! The patch adds a list where there is none. It never adds to a list: Argo CD compares a list as a
+//! whole, so the parent of the Application would patch it back. There, the message says what to
+//! write in Git.
+
+mod coverage;
+mod jq;
+
+use std::fmt;
+
+use serde_json::{Value, json};
 
 use super::catalogue::Entry;
-use super::{Judgement, Meta, Rule};
-use crate::evidence::Evidence;
-use crate::review::{Review, WatchedKind};
+use super::schema_defaults::{self, ListDefault, Step};
+use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
+use crate::evidence::{Evidence, Question, Unknown};
+use crate::review::{Review, WatchedKind, patch, text};
+
+const SECRETS_GROUP: &str = "external-secrets.io";
+const SECRETS_PLURAL: &str = "externalsecrets";
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
     meta: Meta {
         name: "unignored-live-fields",
-        summary: "",
+        summary: "an Application that Argo CD shows as OutOfSync for fields that the cluster writes",
         incident: "S2, S3",
         watches: &[WatchedKind {
-            group: "external-secrets.io",
-            kind: "ExternalSecret",
-            plural: "externalsecrets",
+            group: "argoproj.io",
+            kind: "Application",
+            plural: "applications",
         }],
         repairs: true,
-        reads: &[],
+        reads: &[
+            Reads::Definition {
+                group: SECRETS_GROUP,
+                plural: SECRETS_PLURAL,
+            },
+            Reads::ArgoCd,
+        ],
         settings: &[],
         page: include_str!("../../docs/rules/unignored-live-fields.md"),
     },
     build: |_| Ok(Box::new(UnignoredLiveFields)),
 };
 
+/// The first version that knows ServerSideApply=true (argo-cd, docs/operator-manual/upgrading).
+const FIRST_WITH_SERVER_SIDE_APPLY: Version = Version(2, 5);
+
+/// From here ServerSideApply=true means server-side diff, which knows the defaults (argo-cd,
+/// docs/operator-manual/upgrading/3.5-3.6.md).
+const FIRST_WITH_IMPLIED_DIFF: Version = Version(3, 6);
+
+/// From here the status of every kind is ignored, and not only that of custom resources (argo-cd,
+/// docs/operator-manual/upgrading/2.14-3.0.md).
+const FIRST_WITHOUT_STATUS: Version = Version(3, 0);
+
 struct UnignoredLiveFields;
 
+/// Major and minor version of Argo CD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32);
+
+/// What one kind has in the cluster and not in Git.
+struct LiveFields {
+    group: &'static str,
+    kind: &'static str,
+    /// What they are, for people.
+    what: &'static str,
+    /// The key of an entry of ignoreDifferences that names them.
+    key: &'static str,
+    fields: Vec<Field>,
+}
+
+/// One field.
+struct Field {
+    steps: Vec<Step>,
+    /// How the entry names it.
+    written: String,
+}
+
 impl Rule for UnignoredLiveFields {
-    fn judge(&self, _: &Review, _: &Evidence) -> Judgement {
-        Judgement::default()
+    fn questions(&self, review: &Review) -> Vec<Question> {
+        let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
+        if is_generated(review) || !(secrets || services) {
+            return Vec::new();
+        }
+        let mut questions = vec![Question::ArgoCdVersion];
+        if secrets {
+            questions.push(Question::ArgoCdServerSideDiff);
+            questions.push(Question::Definition {
+                group: SECRETS_GROUP.to_owned(),
+                plural: SECRETS_PLURAL.to_owned(),
+            });
+        }
+        questions
+    }
+
+    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
+        let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
+        // What a controller generates, it also writes back; its ApplicationSet is the place.
+        if is_generated(review) || !(secrets || services) {
+            return Judgement::default();
+        }
+        let version = match evidence.argocd_version().and_then(Version::parse) {
+            Ok(version) => version,
+            Err(reason) => return Judgement::abstain("the Application", reason),
+        };
+        let mut judgement = Judgement::default();
+        let mut needed = Vec::new();
+        if secrets && (FIRST_WITH_SERVER_SIDE_APPLY..FIRST_WITH_IMPLIED_DIFF).contains(&version) {
+            match defaults_of_external_secrets(review, evidence) {
+                Ok(live) => needed.extend(live),
+                Err(reason) => judgement.add("the defaults of ExternalSecret", Err(reason)),
+            }
+        }
+        if services && version < FIRST_WITHOUT_STATUS {
+            needed.push(LiveFields::status_of_api_services());
+        }
+        // Half a list now would stand in the way of the whole one a moment later.
+        let soon_known = |reason: &Unknown| !reason.is_lasting();
+        if judgement
+            .abstained
+            .iter()
+            .any(|item| soon_known(&item.reason))
+        {
+            return judgement;
+        }
+        if needed.is_empty() {
+            return judgement;
+        }
+        match review.object.pointer("/spec/ignoreDifferences") {
+            None => judgement.findings.extend(absent(review, &needed, version)),
+            Some(Value::Array(entries)) => {
+                let namespace = text(&review.object, "/spec/destination/namespace");
+                let missing = needed
+                    .into_iter()
+                    .filter_map(|live| live.without_covered(entries, namespace));
+                judgement
+                    .findings
+                    .extend(missing.map(|live| uncovered(&live, entries.len(), version)));
+            }
+            Some(_) => judgement.add(
+                "spec.ignoreDifferences",
+                Err(Unknown::unreadable("/spec/ignoreDifferences", "is no list")),
+            ),
+        }
+        judgement
+    }
+}
+
+fn is_generated(review: &Review) -> bool {
+    review.owner_references().next().is_some()
+}
+
+/// Whether Argo CD applies on the server and compares by structured merge, which takes a list for
+/// one value. Server-side diff, asked for by the Application itself, knows the defaults.
+fn compares_by_structure(review: &Review) -> bool {
+    let options = review.object.pointer("/spec/syncPolicy/syncOptions");
+    options.and_then(Value::as_array).is_some_and(|options| {
+        options
+            .iter()
+            .any(|option| option == "ServerSideApply=true")
+    }) && !has_compare_option(review, "ServerSideDiff=true")
+}
+
+fn has_compare_option(review: &Review, wanted: &str) -> bool {
+    review
+        .annotation("argocd.argoproj.io/compare-options")
+        .is_some_and(|options| options.split(',').any(|option| option.trim() == wanted))
+}
+
+fn shows_api_services(review: &Review) -> bool {
+    let is_one = |resource: &Value| {
+        text(resource, "/group") == Some("apiregistration.k8s.io")
+            && text(resource, "/kind") == Some("APIService")
+    };
+    review.object.get("spec").is_some_and(Value::is_object)
+        && review
+            .object
+            .pointer("/status/resources")
+            .and_then(Value::as_array)
+            .is_some_and(|resources| resources.iter().any(is_one))
+}
+
+/// The defaults in list items that the installed definition writes, unless Argo CD compares by
+/// server-side diff throughout.
+fn defaults_of_external_secrets(
+    review: &Review,
+    evidence: &Evidence,
+) -> Result<Option<LiveFields>, Unknown> {
+    // The Application can switch off what is on for all.
+    if !has_compare_option(review, "ServerSideDiff=false") {
+        match evidence.argocd_server_side_diff() {
+            Ok(true) => return Ok(None),
+            // Where nobody says otherwise, Argo CD's own default holds: it is off.
+            Ok(false) | Err(Unknown::NotAsked | Unknown::Unavailable(_)) => {}
+            Err(reason) => return Err(reason),
+        }
+    }
+    let definition = evidence.definition(SECRETS_GROUP, SECRETS_PLURAL)?;
+    let fields: Vec<_> = schema_defaults::in_list_items(definition)
+        .into_iter()
+        .map(|ListDefault { steps, value }| Field {
+            written: jq::guarded(&steps, &value),
+            steps,
+        })
+        .collect();
+    Ok((!fields.is_empty()).then_some(LiveFields {
+        group: SECRETS_GROUP,
+        kind: "ExternalSecret",
+        what: "the defaults that ExternalSecrets get in their lists",
+        key: "jqPathExpressions",
+        fields,
+    }))
+}
+
+fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Option<Finding> {
+    let entries: Vec<_> = needed.iter().map(LiveFields::entry).collect();
+    let written: Vec<_> = needed.iter().map(LiveFields::in_yaml).collect();
+    let what: Vec<_> = needed.iter().map(|live| live.what).collect();
+    Some(Finding {
+        certainty: Certainty::Likely,
+        path: "/spec/ignoreDifferences".to_owned(),
+        item: "spec.ignoreDifferences".to_owned(),
+        value: "absent".to_owned(),
+        magnitude: None,
+        message: format!(
+            "spec.ignoreDifferences is absent, so Argo CD {version} shows {} as OutOfSync",
+            what.join(" and ")
+        ),
+        help: format!(
+            "write under spec in Git: ignoreDifferences: [{}]",
+            written.join(", ")
+        ),
+        fix: patch::set(
+            &review.object,
+            &["spec", "ignoreDifferences"],
+            Value::Array(entries),
+        ),
+    })
+}
+
+fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
+    let plural = if entries == 1 { "entry" } else { "entries" };
+    Finding {
+        certainty: Certainty::Likely,
+        path: "/spec/ignoreDifferences".to_owned(),
+        item: format!("{}/{}", live.group, live.kind),
+        value: format!("{entries} {plural}"),
+        magnitude: None,
+        message: format!(
+            "spec.ignoreDifferences has {entries} {plural} and does not cover {}, so Argo CD \
+             {version} shows them as OutOfSync",
+            live.what
+        ),
+        help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
+        fix: None,
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    /// Reads `v2.10.0`, `2.10`, `v3.0.0-rc1+abc`.
+    fn parse(text: &str) -> Result<Self, Unknown> {
+        let number = |part: Option<&str>| {
+            let part = part?;
+            let end = part.find(|char: char| !char.is_ascii_digit());
+            part[..end.unwrap_or(part.len())].parse().ok()
+        };
+        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
+        match (number(parts.next()), number(parts.next())) {
+            (Some(major), Some(minor)) => Ok(Self(major, minor)),
+            _ => Err(Unknown::Unavailable(format!(
+                "the version of Argo CD is {text:?}, which is none; configure argocd.version"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+// === impl LiveFields ===
+
+impl LiveFields {
+    fn status_of_api_services() -> Self {
+        Self {
+            group: "apiregistration.k8s.io",
+            kind: "APIService",
+            what: "the status of APIServices",
+            key: "jsonPointers",
+            fields: vec![Field {
+                steps: vec![Step::Key("status".to_owned())],
+                written: "/status".to_owned(),
+            }],
+        }
+    }
+
+    /// What the entries leave uncovered.
+    fn without_covered(mut self, entries: &[Value], namespace: Option<&str>) -> Option<Self> {
+        let about: Vec<_> = entries
+            .iter()
+            .filter(|entry| coverage::is_about(entry, self.group, self.kind, namespace))
+            .collect();
+        let is_covered = |field: &Field| {
+            about
+                .iter()
+                .any(|entry| coverage::covers(entry, &field.steps))
+        };
+        self.fields.retain(|field| !is_covered(field));
+        (!self.fields.is_empty()).then_some(self)
+    }
+
+    /// The entry of ignoreDifferences.
+    fn entry(&self) -> Value {
+        let written: Vec<_> = self.fields.iter().map(|field| &field.written).collect();
+        json!({"group": self.group, "kind": self.kind, (self.key): written})
+    }
+
+    /// The same to be copied into Git. On one line, because a warning of the API server has one.
+    fn in_yaml(&self) -> String {
+        let quoted = |field: &Field| format!("'{}'", field.written.replace('\'', "''"));
+        let written: Vec<_> = self.fields.iter().map(quoted).collect();
+        format!(
+            "{{group: {}, kind: {}, {}: [{}]}}",
+            self.group,
+            self.kind,
+            self.key,
+            written.join(", ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::schema_defaults::tests::external_secret;
+    use super::*;
+    use crate::evidence::Fact;
+    use crate::review::Operation;
+
+    /// What is known: Argo CD's version, its server-side diff, and the definition of a release.
+    fn evidence(version: &str, diff: Option<bool>, release: Option<&str>) -> Evidence {
+        let mut evidence = Evidence::default();
+        evidence.insert(
+            Question::ArgoCdVersion,
+            Ok(Fact::Version(version.to_owned())),
+        );
+        if let Some(diff) = diff {
+            evidence.insert(Question::ArgoCdServerSideDiff, Ok(Fact::Flag(diff)));
+        }
+        if let Some(release) = release {
+            let definition = Fact::Definition(Arc::new(external_secret(release)));
+            evidence.insert(definition_question(), Ok(definition));
+        }
+        evidence
+    }
+
+    fn definition_question() -> Question {
+        Question::Definition {
+            group: SECRETS_GROUP.to_owned(),
+            plural: SECRETS_PLURAL.to_owned(),
+        }
+    }
+
+    fn usual() -> Evidence {
+        evidence("v2.10.0", Some(false), Some("1.2.0"))
+    }
+
+    fn application() -> Review {
+        Review::of_manifest(json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
+            "metadata": {"name": "secrets", "namespace": "argocd"},
+            "spec": {
+                "project": "default",
+                "destination": {"namespace": "shop", "server": "https://kubernetes.default.svc"},
+                "source": {"repoURL": "https://git.example.com/shop.git", "path": "secrets"},
+                "syncPolicy": {"syncOptions": ["CreateNamespace=true", "ServerSideApply=true"]},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn with_list(list: Value) -> Review {
+        let mut review = application();
+        review.object["spec"]["ignoreDifferences"] = list;
+        review
+    }
+
+    fn with_api_service(mut review: Review) -> Review {
+        review.object["status"] = json!({"resources": [
+            {"kind": "Service", "name": "metrics-server"},
+            {"group": "apiregistration.k8s.io", "kind": "APIService", "name": "v1beta1.metrics.k8s.io"},
+        ]});
+        review
+    }
+
+    fn without_server_side_apply(mut review: Review) -> Review {
+        review.object["spec"]["syncPolicy"] = json!({"syncOptions": ["ServerSideApply=false"]});
+        review
+    }
+
+    fn judge(review: &Review, evidence: &Evidence) -> Judgement {
+        UnignoredLiveFields.judge(review, evidence)
+    }
+
+    /// The list after the patch; judged again, the Application gives nothing.
+    fn repaired(review: &Review, evidence: &Evidence) -> Value {
+        let judgement = judge(review, evidence);
+        assert_eq!(judgement.abstained, []);
+        let [finding] = &judgement.findings[..] else {
+            panic!("{judgement:?}")
+        };
+        let fix = finding.fix.as_ref().expect("a fix");
+        let mut patched = review.clone();
+        patched.object = patch::apply(&review.object, fix).unwrap();
+        assert_eq!(judge(&patched, evidence), Judgement::default());
+        patched.object["spec"]["ignoreDifferences"].clone()
+    }
+
+    fn help(review: &Review, evidence: &Evidence) -> Vec<String> {
+        let judgement = judge(review, evidence);
+        assert_eq!(judgement.abstained, []);
+        let findings = judgement.findings.into_iter();
+        findings
+            .map(|finding| {
+                assert_eq!(finding.fix, None);
+                finding.help
+            })
+            .collect()
+    }
+
+    #[test]
+    fn case_23_s02_the_defaults_in_lists_are_ignored_by_value() {
+        let list = repaired(&application(), &usual());
+        let entry = &list[0];
+        assert_eq!(
+            (&entry["group"], &entry["kind"]),
+            (&json!("external-secrets.io"), &json!("ExternalSecret"))
+        );
+        let expressions = entry["jqPathExpressions"].as_array().unwrap();
+        for expected in [
+            r#".spec.data[]?.remoteRef.conversionStrategy | select(. == "Default")"#,
+            r#".spec.data[]?.remoteRef.decodingStrategy | select(. == "None")"#,
+            r#".spec.dataFrom[]?.find.conversionStrategy | select(. == "Default")"#,
+            r#".spec.dataFrom[]?.rewrite[]?.merge.conflictPolicy | select(. == "Error")"#,
+        ] {
+            assert!(
+                expressions.contains(&json!(expected)),
+                "{expected} {expressions:?}"
+            );
+        }
+        // Map fields are never a difference.
+        assert!(!list.to_string().contains("deletionPolicy"));
+    }
+
+    #[test]
+    fn the_expressions_come_from_the_installed_definition() {
+        let old = repaired(&application(), &usual()).to_string();
+        assert!(!old.contains("nullBytePolicy"));
+        let newer = evidence("v2.10.0", Some(false), Some("2.3.0"));
+        assert!(
+            repaired(&application(), &newer)
+                .to_string()
+                .contains("nullBytePolicy")
+        );
+    }
+
+    #[test]
+    fn case_24_a_list_of_its_own_gets_the_yaml_for_git() {
+        let list =
+            json!([{"group": "apps", "kind": "Deployment", "jsonPointers": ["/spec/replicas"]}]);
+        let help = help(&with_list(list), &usual());
+        let start = "add to spec.ignoreDifferences in Git: {group: external-secrets.io, kind: ExternalSecret, \
+                     jqPathExpressions: ['.spec.data[]?.remoteRef.conversionStrategy | select(. == \"Default\")', ";
+        assert_eq!(help.len(), 1);
+        assert!(help[0].starts_with(start), "{}", help[0]);
+        let yaml = help[0]
+            .split_once(": {")
+            .map(|(_, yaml)| format!("{{{yaml}"))
+            .unwrap();
+        let parsed: Value = serde_saphyr::from_str(&yaml).unwrap();
+        assert_eq!(parsed, repaired(&application(), &usual())[0]);
+        assert_eq!(
+            judge(&with_list(json!([parsed])), &usual()),
+            Judgement::default()
+        );
+    }
+
+    #[test]
+    fn case_25_an_empty_list_is_a_list() {
+        assert_eq!(help(&with_list(json!([])), &usual()).len(), 1);
+    }
+
+    #[test]
+    fn case_26_what_an_application_set_generates_is_left_alone() {
+        let mut review = with_api_service(application());
+        review.object["metadata"]["ownerReferences"] =
+            json!([{"kind": "ApplicationSet", "name": "all"}]);
+        assert_eq!(UnignoredLiveFields.questions(&review), []);
+        assert_eq!(judge(&review, &usual()), Judgement::default());
+    }
+
+    #[test]
+    fn case_28_without_server_side_apply_all_is_in_sync() {
+        let review = without_server_side_apply(application());
+        assert_eq!(UnignoredLiveFields.questions(&review), []);
+        assert_eq!(judge(&review, &usual()), Judgement::default());
+    }
+
+    #[test]
+    fn case_29_server_side_diff_knows_the_defaults() {
+        let annotated = |options: &str| {
+            let mut review = application();
+            review.object["metadata"]["annotations"] =
+                json!({"argocd.argoproj.io/compare-options": options});
+            review
+        };
+        let nothing = Judgement::default();
+        assert_eq!(
+            judge(
+                &annotated("IgnoreExtraneous, ServerSideDiff=true"),
+                &usual()
+            ),
+            nothing
+        );
+        let throughout = evidence("v2.10.0", Some(true), Some("1.2.0"));
+        assert_eq!(judge(&application(), &throughout), nothing);
+        repaired(&annotated("ServerSideDiff=false"), &throughout);
+        for (version, found) in [
+            ("v2.4.28", 0),
+            ("v2.5.0", 1),
+            ("3.5.7", 1),
+            ("v3.6.0-rc1", 0),
+            ("4.0", 0),
+        ] {
+            let evidence = evidence(version, Some(false), Some("1.2.0"));
+            assert_eq!(
+                judge(&application(), &evidence).findings.len(),
+                found,
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_definition_without_defaults_in_lists_needs_nothing() {
+        let mut evidence = usual();
+        evidence.insert(
+            definition_question(),
+            Ok(Fact::Definition(Arc::new(json!({"versions": []})))),
+        );
+        assert_eq!(judge(&application(), &evidence), Judgement::default());
+    }
+
+    #[test]
+    fn case_31_what_is_covered_is_silent() {
+        for entry in [
+            json!({"group": "*", "kind": "*", "jsonPointers": ["/spec"]}),
+            json!({"group": "external-secrets.io", "kind": "External*", "jqPathExpressions": [".spec.data, .spec.dataFrom, .spec.target"]}),
+            json!({"group": "external-secrets.io", "kind": "ExternalSecret", "jqPathExpressions": [".spec | .. | .conversionStrategy?"]}),
+        ] {
+            assert_eq!(
+                judge(&with_list(json!([entry])), &usual()),
+                Judgement::default(),
+                "{entry}"
+            );
+        }
+        let mut full = repaired(&application(), &usual());
+        full[0]["name"] = json!("other");
+        assert_eq!(help(&with_list(full), &usual()).len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_not_covered_is_named() {
+        let mut full = repaired(&application(), &usual());
+        full[0]["jqPathExpressions"]
+            .as_array_mut()
+            .unwrap()
+            .remove(0);
+        assert_eq!(
+            help(&with_list(full), &usual()),
+            [
+                "add to spec.ignoreDifferences in Git: {group: external-secrets.io, kind: ExternalSecret, \
+              jqPathExpressions: ['.spec.data[]?.remoteRef.conversionStrategy | select(. == \"Default\")']}"
+            ]
+        );
+    }
+
+    #[test]
+    fn case_37_an_update_is_repaired_like_a_new_one() {
+        let mut review = application();
+        review.operation = Operation::Update;
+        review.previous = Some(review.object.clone());
+        repaired(&review, &usual());
+    }
+
+    #[test]
+    fn case_39_the_form_of_the_source_does_not_matter() {
+        for (key, source) in [
+            (
+                "sources",
+                json!([{"repoURL": "https://a"}, {"repoURL": "https://b"}]),
+            ),
+            ("sourceHydrator", json!({"drySource": {}, "syncSource": {}})),
+        ] {
+            let mut review = application();
+            let spec = review.object["spec"].as_object_mut().unwrap();
+            spec.remove("source");
+            spec.insert(key.to_owned(), source);
+            repaired(&review, &usual());
+        }
+    }
+
+    #[test]
+    fn case_40_s03_the_status_of_an_api_service_is_ignored_before_3_0() {
+        let review = without_server_side_apply(with_api_service(application()));
+        assert_eq!(
+            UnignoredLiveFields.questions(&review),
+            [Question::ArgoCdVersion]
+        );
+        let list = repaired(&review, &evidence("v2.10.0", None, None));
+        let entry = json!({"group": "apiregistration.k8s.io", "kind": "APIService", "jsonPointers": ["/status"]});
+        assert_eq!(list, json!([entry]));
+    }
+
+    #[test]
+    fn case_41_from_3_0_on_every_status_is_ignored_anyway() {
+        let review = without_server_side_apply(with_api_service(application()));
+        assert_eq!(
+            judge(&review, &evidence("v3.0.0", None, None)),
+            Judgement::default()
+        );
+    }
+
+    #[test]
+    fn case_42_an_entry_without_a_group_covers_no_api_service() {
+        let entry = json!({"kind": "APIService", "jsonPointers": ["/status"]});
+        let review = without_server_side_apply(with_api_service(with_list(json!([entry]))));
+        assert_eq!(
+            help(&review, &usual()),
+            [
+                "add to spec.ignoreDifferences in Git: {group: apiregistration.k8s.io, kind: APIService, jsonPointers: ['/status']}"
+            ]
+        );
+    }
+
+    #[test]
+    fn both_incidents_are_repaired_by_one_patch() {
+        let review = with_api_service(application());
+        let list = repaired(&review, &usual());
+        assert_eq!(list.as_array().unwrap().len(), 2);
+        assert_eq!(list[1]["kind"], "APIService");
+        assert_eq!(
+            help(&with_api_service(with_list(json!([]))), &usual()).len(),
+            2
+        );
+    }
+
+    #[test]
+    fn an_unknown_version_is_no_reason_to_act() {
+        for version in [None, Some("latest"), Some("v2"), Some("")] {
+            let mut evidence = usual();
+            if let Some(version) = version {
+                evidence.insert(
+                    Question::ArgoCdVersion,
+                    Ok(Fact::Version(version.to_owned())),
+                );
+            } else {
+                evidence.insert(Question::ArgoCdVersion, Err(Unknown::NotSynced));
+            }
+            let judgement = judge(&application(), &evidence);
+            assert_eq!(
+                (judgement.findings.len(), judgement.abstained.len()),
+                (0, 1),
+                "{version:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_list_is_added_only_where_the_rest_will_stay_unknown() {
+        let review = with_api_service(application());
+        let counts = |reason: Unknown| {
+            let mut evidence = usual();
+            evidence.insert(definition_question(), Err(reason));
+            let judgement = judge(&review, &evidence);
+            (judgement.findings.len(), judgement.abstained.len())
+        };
+        assert_eq!(counts(Unknown::NotSynced), (0, 1));
+        assert_eq!(
+            counts(Unknown::Unavailable("not installed".to_owned())),
+            (1, 1)
+        );
+        let mut evidence = usual();
+        evidence.insert(Question::ArgoCdServerSideDiff, Err(Unknown::TimedOut));
+        assert_eq!(judge(&review, &evidence).findings, []);
+        evidence.insert(Question::ArgoCdServerSideDiff, Err(Unknown::NotAsked));
+        repaired(&review, &evidence);
+    }
+
+    #[test]
+    fn a_list_that_is_no_list_is_not_judged() {
+        for odd in [json!(null), json!("text"), json!({})] {
+            let judgement = judge(&with_list(odd), &usual());
+            assert_eq!(
+                (judgement.findings.len(), judgement.abstained.len()),
+                (0, 1)
+            );
+        }
+        // Nothing is needed, so nothing is said of the list either.
+        let review = with_list(json!("text"));
+        let evidence = evidence("v3.6.0", None, None);
+        assert_eq!(judge(&review, &evidence), Judgement::default());
+    }
+
+    #[test]
+    fn any_json_is_judged_without_a_panic() {
+        for odd in [
+            json!(null),
+            json!("text"),
+            json!([1]),
+            json!({"syncPolicy": {"syncOptions": "ServerSideApply=true"}}),
+        ] {
+            let mut review = with_api_service(application());
+            review.object["spec"] = odd.clone();
+            judge(&review, &usual());
+            let mut review = application();
+            review.object["status"] = json!({"resources": odd});
+            judge(&review, &usual());
+            judge(
+                &with_list(json!([odd, {"group": odd, "kind": odd, "jqPathExpressions": odd}])),
+                &usual(),
+            );
+        }
     }
 }

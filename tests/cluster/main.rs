@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and nobody reads its documentation"
 )]
 
+#[path = "../support/control_plane.rs"]
+mod control_plane;
 #[path = "../support/go.rs"]
 mod go;
 

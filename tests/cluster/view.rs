@@ -1,1 +1,412 @@
 //! The view of the cluster, in good days and bad.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forestall::evidence::Unknown;
+use forestall::lookup::cluster::{ClusterView, NamespaceState, Patience};
+use forestall::report::metrics::Metrics;
+use forestall::rules::Reads;
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::control_plane::ControlPlane;
+
+const LABEL: &str = "forestall.dev/mode";
+const GROUP: &str = "view.forestall.test";
+const THINGS: Reads = Reads::Definition {
+    group: GROUP,
+    plural: "things",
+};
+
+const QUICK: Patience = Patience {
+    first_list: Duration::from_secs(60),
+    retry: Duration::from_millis(200),
+    stale: Duration::from_secs(60),
+    pulse: Duration::from_millis(200),
+};
+
+/// A view that has been listed, and its metrics.
+async fn listed(
+    client: Client,
+    reads: &[Reads],
+    patience: Patience,
+) -> (ClusterView, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::default());
+    let (view, ready) = ClusterView::watch(client, Arc::clone(&metrics), reads, patience);
+    ready.await;
+    (view, metrics)
+}
+
+/// Waits until it is so; what never comes fails the test.
+async fn eventually(what: &str, is: impl Fn() -> bool) {
+    let ends = Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(Instant::now() < ends, "{what} never came");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn available(metrics: &Metrics, resource: &str, value: u8) -> bool {
+    let line = format!("forestall_kind_available{{resource=\"{resource}\"}} {value}\n");
+    metrics.encode().contains(&line)
+}
+
+fn known(label: &str) -> NamespaceState {
+    NamespaceState::Known(Some(label.to_owned()))
+}
+
+fn definition(plural: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+  "metadata": {{"name": "{plural}.{GROUP}"}},
+  "spec": {{"group": "{GROUP}", "scope": "Namespaced",
+    "names": {{"plural": "{plural}", "kind": "Kind{plural}"}},
+    "versions": [{{"name": "v1", "served": true, "storage": true, "schema": {{"openAPIV3Schema": {{
+      "type": "object", "description": "words", "properties": {{"spec": {{
+        "type": "object", "properties": {{"policy": {{"type": "string", "default": "Retain"}}}}
+      }}}}}}}}}}]}}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_means_that_everything_was_listed() {
+    let cluster = ControlPlane::shared();
+    let (plain, labelled) = (cluster.namespace(), cluster.namespace());
+    cluster.must(
+        &["label", "namespace", &labelled, &format!("{LABEL}=warn")],
+        "",
+    );
+    cluster.must(&["apply", "-f", "-"], &definition("others"));
+    let others = Reads::Definition {
+        group: GROUP,
+        plural: "others",
+    };
+    let (view, metrics) = listed(cluster.client().await, &[others, others], QUICK).await;
+    assert_eq!(view.namespace(&labelled), known("warn"));
+    assert_eq!(view.namespace(&plain), NamespaceState::Known(None));
+    assert_eq!(view.namespace("nowhere"), NamespaceState::Absent);
+    let spec = view.definition(GROUP, "others").unwrap();
+    let policy = "/versions/0/schema/openAPIV3Schema/properties/spec/properties/policy/default";
+    assert_eq!(spec.pointer(policy), Some(&Value::from("Retain")));
+    assert!(!spec.to_string().contains("words"), "{spec}");
+    // What no guardrail reads is not watched, so it is not known.
+    assert_eq!(view.definition(GROUP, "things"), Err(Unknown::NotAsked));
+    assert_eq!(view.argocd_version(), Err(Unknown::NotAsked));
+    assert!(available(&metrics, "namespaces", 1), "{}", metrics.encode());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_that_changes_and_a_namespace_that_goes_are_seen() {
+    let cluster = ControlPlane::shared();
+    let (view, _) = listed(cluster.client().await, &[], QUICK).await;
+    let name = cluster.namespace();
+    eventually("the new namespace", || {
+        view.namespace(&name) == NamespaceState::Known(None)
+    })
+    .await;
+    for mode in ["audit", "enforce"] {
+        let label = format!("{LABEL}={mode}");
+        cluster.must(&["label", "--overwrite", "namespace", &name, &label], "");
+        eventually(mode, || view.namespace(&name) == known(mode)).await;
+    }
+    cluster.must(&["label", "namespace", &name, &format!("{LABEL}-")], "");
+    eventually("no label", || {
+        view.namespace(&name) == NamespaceState::Known(None)
+    })
+    .await;
+    cluster.must(&["delete", "namespace", &name], "");
+    eventually("no namespace", || {
+        view.namespace(&name) == NamespaceState::Absent
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_is_installed_later_is_seen_and_so_is_its_end() {
+    let cluster = ControlPlane::shared();
+    let (view, _) = listed(cluster.client().await, &[THINGS], QUICK).await;
+    let absent = || match view.definition(GROUP, "things") {
+        Err(Unknown::Unavailable(reason)) => reason.contains("no CustomResourceDefinition things."),
+        _ => false,
+    };
+    assert!(absent());
+    cluster.must(&["apply", "-f", "-"], &definition("things"));
+    eventually("the definition", || {
+        view.definition(GROUP, "things").is_ok()
+    })
+    .await;
+    cluster.must(&["delete", "crd", &format!("things.{GROUP}")], "");
+    eventually("no definition", absent).await;
+}
+
+// Alone with its cluster: everybody's Argo CD is found wherever it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn argo_cd_is_seen_by_its_controller_and_its_settings() {
+    let cluster = ControlPlane::start();
+    let (view, _) = listed(cluster.client().await, &[Reads::ArgoCd], QUICK).await;
+    let unknown = view.argocd_version().unwrap_err().to_string();
+    assert_eq!(
+        unknown,
+        "no Argo CD is seen in the cluster; write argocd.version in the configuration"
+    );
+    assert_eq!(view.argocd_server_side_diff(), Ok(false));
+
+    let apply = |kind, name, version| {
+        let manifest = controller(kind, name, version);
+        cluster.must(&["--namespace", "default", "apply", "-f", "-"], &manifest);
+    };
+    apply("StatefulSet", "argocd-application-controller", "v2.10.4");
+    eventually("a version", || {
+        view.argocd_version() == Ok("v2.10.4".to_owned())
+    })
+    .await;
+    apply("StatefulSet", "argocd-application-controller", "v3.1.0");
+    eventually("an upgrade", || {
+        view.argocd_version() == Ok("v3.1.0".to_owned())
+    })
+    .await;
+    apply("Deployment", "another", "v2.9.0");
+    let two =
+        "Argo CD runs here as v2.9.0 and as v3.1.0; write argocd.version in the configuration";
+    let says = |text: &str| view.argocd_version() == Err(Unknown::Unavailable(text.to_owned()));
+    eventually("a second Argo CD", || says(two)).await;
+
+    let settings = ["create", "configmap", "argocd-cmd-params-cm"];
+    let on = "--from-literal=controller.diff.server.side=true";
+    cluster.must(&[settings[0], settings[1], settings[2], on], "");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        view.argocd_server_side_diff(),
+        Ok(false),
+        "it is not labelled as Argo CD's"
+    );
+    let label = "app.kubernetes.io/part-of=argocd";
+    cluster.must(&["label", settings[1], settings[2], label], "");
+    eventually("the setting", || view.argocd_server_side_diff() == Ok(true)).await;
+}
+
+fn controller(kind: &str, name: &str, version: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: {kind}
+metadata:
+  name: {name}
+  labels: {{app.kubernetes.io/name: argocd-application-controller}}
+spec:
+  replicas: 0
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      containers:
+        - name: application-controller
+          image: quay.io/argoproj/argocd:{version}
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_81_a_forbidden_kind_is_unknown_until_it_is_granted_and_the_others_go_on() {
+    let cluster = ControlPlane::shared();
+    let namespace = cluster.namespace();
+    let account = format!("{namespace}:viewer");
+    let grant = |role: &str, resource: &str| {
+        let role = format!("{namespace}-{role}");
+        let verbs = "--verb=list,watch";
+        cluster.must(
+            &[
+                "create",
+                "clusterrole",
+                &role,
+                verbs,
+                "--resource",
+                resource,
+            ],
+            "",
+        );
+        let [role, account] = [
+            format!("--clusterrole={role}"),
+            format!("--serviceaccount={account}"),
+        ];
+        let binding = format!("{namespace}-{resource}");
+        cluster.must(
+            &["create", "clusterrolebinding", &binding, &role, &account],
+            "",
+        );
+    };
+    cluster.must(
+        &[
+            "--namespace",
+            &namespace,
+            "create",
+            "serviceaccount",
+            "viewer",
+        ],
+        "",
+    );
+    grant("one", "namespaces");
+    let token = cluster.must(
+        &["--namespace", &namespace, "create", "token", "viewer"],
+        "",
+    );
+    let mut config = cluster.config().await;
+    config.auth_info = AuthInfo {
+        token: Some(token.trim_end().to_owned().into()),
+        ..AuthInfo::default()
+    };
+    let client = Client::try_from(config).unwrap();
+
+    let (view, metrics) = listed(client, &[Reads::ArgoCd], QUICK).await;
+    let granted = view.namespace(&namespace);
+    assert_eq!(granted, NamespaceState::Known(None));
+    let reason = view.argocd_server_side_diff().unwrap_err().to_string();
+    assert_eq!(
+        reason,
+        "Forestall may not read configmaps (403); grant it list and watch"
+    );
+    assert!(available(&metrics, "configmaps", 0), "{}", metrics.encode());
+    assert!(available(&metrics, "namespaces", 1), "{}", metrics.encode());
+
+    grant("two", "configmaps");
+    eventually("what was granted", || {
+        view.argocd_server_side_diff() == Ok(false)
+    })
+    .await;
+    assert!(available(&metrics, "configmaps", 1), "{}", metrics.encode());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_80_without_an_api_server_the_view_is_ready_in_time_and_knows_nothing() {
+    let cluster = ControlPlane::shared();
+    let namespace = cluster.namespace();
+    let line = Line::to(cluster.config().await, State::Cut).await;
+    let patience = Patience {
+        first_list: Duration::from_secs(2),
+        ..QUICK
+    };
+    let started = Instant::now();
+    let (view, _) = listed(line.client(), &[THINGS], patience).await;
+    assert!(started.elapsed() >= patience.first_list);
+    assert_eq!(view.namespace(&namespace), NamespaceState::NotSynced);
+    assert_eq!(view.definition(GROUP, "things"), Err(Unknown::NotSynced));
+    line.set(State::Open);
+    eventually("the list", || {
+        view.namespace(&namespace) == NamespaceState::Known(None)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_82_what_is_stale_is_unknown_and_known_again_when_the_line_is_back() {
+    let cluster = ControlPlane::shared();
+    for broken in [State::Cut, State::Silent] {
+        let namespace = cluster.namespace();
+        let line = Line::to(cluster.config().await, State::Open).await;
+        let patience = Patience {
+            stale: Duration::from_secs(4),
+            ..QUICK
+        };
+        let (view, _) = listed(line.client(), &[], patience).await;
+        assert_eq!(view.namespace(&namespace), NamespaceState::Known(None));
+        line.set(broken);
+        sleep(Duration::from_secs(1)).await;
+        let soon = view.namespace(&namespace);
+        assert_eq!(
+            soon,
+            NamespaceState::Known(None),
+            "{broken:?}: not stale yet"
+        );
+        eventually("staleness", || {
+            view.namespace(&namespace) == NamespaceState::NotSynced
+        })
+        .await;
+        cluster.must(
+            &["label", "namespace", &namespace, &format!("{LABEL}=off")],
+            "",
+        );
+        line.set(State::Open);
+        eventually("recovery", || view.namespace(&namespace) == known("off")).await;
+    }
+}
+
+/// A line to the API server that can be broken.
+struct Line {
+    config: Config,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes pass.
+    Open,
+    /// Bytes are held back: what a lost route looks like.
+    Silent,
+    /// All connections are closed, and new ones at once.
+    Cut,
+}
+
+impl Line {
+    async fn to(mut config: Config, state: State) -> Self {
+        let server: SocketAddr = config
+            .cluster_url
+            .authority()
+            .unwrap()
+            .as_str()
+            .parse()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        config.cluster_url = format!("https://{address}").parse().unwrap();
+        let state = watch::Sender::new(state);
+        let told = state.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let (here, _) = listener.accept().await.unwrap();
+                if *told.borrow() == State::Cut {
+                    continue;
+                }
+                let there = TcpStream::connect(server).await.unwrap();
+                let (here_reads, here_writes) = here.into_split();
+                let (there_reads, there_writes) = there.into_split();
+                tokio::spawn(pump(here_reads, there_writes, told.clone()));
+                tokio::spawn(pump(there_reads, here_writes, told.clone()));
+            }
+        });
+        Self { config, state }
+    }
+
+    fn client(&self) -> Client {
+        Client::try_from(self.config.clone()).unwrap()
+    }
+
+    fn set(&self, state: State) {
+        self.state.send_replace(state);
+    }
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut told: watch::Receiver<State>,
+) {
+    let mut bytes = vec![0; 16 * 1024];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut bytes) => read.unwrap_or(0),
+            _ = told.wait_for(|state| *state == State::Cut) => 0,
+        };
+        let state = told.wait_for(|state| *state != State::Silent).await;
+        let open = state.is_ok_and(|state| *state == State::Open);
+        if read == 0 || !open || to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The evidence file: facts that somebody wrote down, or that `check --record` did.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::{ConfigError, parse_yaml};
+use crate::evidence::{Fact, ImageState, MemoryRecord, Question, Scalar, Unknown};
+use crate::quantity::Quantity;
+use crate::review::image::{ImageReference, Repository};
+use crate::review::patch::escape;
+
+/// The key of argocd-cmd-params-cm that makes Argo CD compare by server-side diff throughout
+/// (Argo CD, "Server-Side Diff").
+pub(super) const SERVER_SIDE_DIFF: &str = "controller.diff.server.side";
+
+/// The evidence file, which `check --evidence` reads and `check --record` writes.
+///
+/// Every key may be left out. What is left out is not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EvidenceFile {
+    /// When it was written (RFC 3339); ages count from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Scalar>,
+    /// What registries said of images.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, ImageAnswer>,
+    /// The tags of repositories.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, Vec<Scalar>>,
+    /// What is inside images.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub image_configs: BTreeMap<String, Value>,
+    /// Kills and survivals.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<MemoryRecord>,
+    /// Argo CD.
+    #[serde(skip_serializing_if = "ArgoCdEvidence::is_empty")]
+    pub argocd: ArgoCdEvidence,
+    /// The nodes of the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Value>,
+}
+
+/// What a registry said of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ImageAnswer {
+    /// A node could pull it.
+    Exists,
+    /// It is not there.
+    Missing,
+    /// The registry does not say.
+    Denied,
+    /// Nothing is known.
+    Unknown,
+}
+
+/// What is known of Argo CD.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ArgoCdEvidence {
+    /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<Scalar>,
+    /// The data of argocd-cm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cm: Option<BTreeMap<String, Scalar>>,
+    /// The data of argocd-cmd-params-cm; empty says that nothing is set there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd_params: Option<BTreeMap<String, Scalar>>,
+}
+
+/// A JSON pointer into the file, and what is wrong there.
+type Mistake = (String, String);
+
+// === impl EvidenceFile ===
+
+impl EvidenceFile {
+    /// Reads an evidence file.
+    ///
+    /// # Errors
+    /// The first mistake, with its place and the cure.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let evidence: Self = parse_yaml(file, text)?;
+        evidence
+            .check()
+            .map_err(|(pointer, message)| ConfigError::at(file, text, &pointer, message))?;
+        Ok(evidence)
+    }
+
+    /// The file as it is written.
+    ///
+    /// # Errors
+    /// Where a value has no form in YAML.
+    pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+        serde_saphyr::to_string(self)
+    }
+
+    fn check(&self) -> Result<(), Mistake> {
+        if let Some(Scalar(at)) = &self.at
+            && at.parse::<jiff::Timestamp>().is_err()
+        {
+            let message = format!("at {at:?} is no time; write it as 2026-11-25T12:00:00Z");
+            return Err(("/at".to_owned(), message));
+        }
+        let mut seen = BTreeMap::new();
+        for (key, answer) in &self.images {
+            let pointer = format!("/images/{}", escape(key));
+            let image = reference(key, &pointer, "images")?.pulled();
+            if let Some((other, before)) = seen.insert(image, (key, answer))
+                && before != answer
+            {
+                let message = format!("images: {key:?} and {other:?} are one image; keep one");
+                return Err((pointer, message));
+            }
+        }
+        for key in self.tags.keys() {
+            repository(key).map_err(|message| {
+                (
+                    format!("/tags/{}", escape(key)),
+                    format!("tags: {key:?}: {message}"),
+                )
+            })?;
+        }
+        for key in self.image_configs.keys() {
+            reference(
+                key,
+                &format!("/imageConfigs/{}", escape(key)),
+                "imageConfigs",
+            )?;
+        }
+        for (index, row) in self.memory.iter().enumerate() {
+            check_row(row).map_err(|(field, problem)| {
+                (
+                    format!("/memory/{index}/{field}"),
+                    format!("memory[{index}].{field} {problem}"),
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes down an answer, where this file has a place for it.
+    pub(super) fn remember(&mut self, question: &Question, answer: &Result<Fact, Unknown>) {
+        match (question, answer) {
+            (Question::Image(image), Ok(Fact::Image(ImageState::Missing(missing)))) => {
+                self.images.insert(image.to_string(), ImageAnswer::Missing);
+                if !missing.tags.is_empty() {
+                    let tags = missing.tags.iter().cloned().map(Scalar).collect();
+                    self.tags.insert(image.repository.to_string(), tags);
+                }
+            }
+            (Question::Image(image), Ok(_)) => {
+                self.images.insert(image.to_string(), ImageAnswer::Exists);
+            }
+            (Question::Image(image), Err(_)) => {
+                self.images.insert(image.to_string(), ImageAnswer::Unknown);
+            }
+            (Question::ArgoCdVersion, Ok(Fact::Version(version))) => {
+                self.argocd.version = Some(Scalar(version.clone()));
+            }
+            (Question::ArgoCdServerSideDiff, Ok(Fact::Flag(flag))) => {
+                let params = self.argocd.cmd_params.get_or_insert_default();
+                params.insert(SERVER_SIDE_DIFF.to_owned(), Scalar(flag.to_string()));
+            }
+            (Question::MemoryHistory, Ok(Fact::Memory(rows))) => self.memory.clone_from(rows),
+            // Objects are given by --cluster-state, not by this file.
+            _ => {}
+        }
+    }
+}
+
+impl ArgoCdEvidence {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The repository that a key of `tags` names.
+pub(super) fn repository(key: &str) -> Result<Repository, String> {
+    let reference = ImageReference::parse(key).map_err(|error| error.to_string())?;
+    if reference.tag.is_some() || reference.digest.is_some() {
+        return Err("write the repository without a tag and without a digest".to_owned());
+    }
+    Ok(reference.repository)
+}
+
+fn reference(key: &str, pointer: &str, section: &str) -> Result<ImageReference, Mistake> {
+    ImageReference::parse(key)
+        .map_err(|error| (pointer.to_owned(), format!("{section}: {key:?}: {error}")))
+}
+
+fn check_row(row: &MemoryRecord) -> Result<(), (&'static str, String)> {
+    if let Some(limit) = &row.limit {
+        Quantity::parse(&limit.0).map_err(|error| ("limit", format!("{:?}: {error}", limit.0)))?;
+    }
+    if let Some(image) = &row.image {
+        ImageReference::parse(image).map_err(|error| ("image", format!("{image:?}: {error}")))?;
+    }
+    if let Some(owner) = row.owner.as_deref().filter(|owner| !owner.contains('/')) {
+        let problem = format!("{owner:?} is no owner; write Kind/name, such as Deployment/web");
+        return Err(("owner", problem));
+    }
+    for (field, count) in [
+        ("times", &row.times),
+        ("quick", &row.quick),
+        ("pods", &row.pods),
+    ] {
+        if let Some(count) = count
+            .as_ref()
+            .filter(|count| count.0.parse::<u64>().is_err())
+        {
+            let problem = format!("{:?} is no count; write a whole number", count.0);
+            return Err((field, problem));
+        }
+    }
+    Ok(())
+}

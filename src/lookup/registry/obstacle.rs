@@ -1,0 +1,127 @@
+//! Why a registry's answer proves nothing. Every word is ours: what a registry wrote is never shown.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Between two questions about an image whose registry gave no usable answer.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// The same where it refused: credentials do not change by the second.
+const AFTER_DENIAL: Duration = Duration::from_mins(1);
+
+/// Why it is not known whether an image is there; reads after the name of the registry.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum Obstacle {
+    /// It must not be asked.
+    #[error("{0}")]
+    Blocked(Refusal),
+    /// It wants credentials, or more of them. Registries answer so for what exists, too.
+    #[error("answered {0}: it does not say whether the image is there")]
+    Denied(u16),
+    /// It wants to be left alone for a while.
+    #[error("answered 429: too many requests")]
+    RateLimited {
+        /// For so long.
+        rest: Duration,
+    },
+    /// It answered with a status that says nothing of the image.
+    #[error("answered {0}")]
+    Status(u16),
+    /// The time for one image was up.
+    #[error("did not answer in time")]
+    TimedOut,
+    /// Too many other questions were before this one.
+    #[error("was not asked: too many questions wait")]
+    Busy,
+    /// Its name has no address.
+    #[error("has no address: the name cannot be resolved")]
+    NoAddress,
+    /// Nothing listens there, or no packet comes through.
+    #[error("cannot be reached")]
+    Unreachable,
+    /// Its certificate does not show that it is the one asked.
+    #[error("has a certificate that is not trusted")]
+    Untrusted,
+    /// It does not speak TLS as we do.
+    #[error("does not speak TLS: the handshake failed")]
+    NoTls,
+    /// It ended the connection before the answer.
+    #[error("broke off before the end of its answer")]
+    Broken,
+    /// It is no registry, or a broken one.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// It says both that the image is there and that it is not.
+    #[error("contradicts itself: {0}")]
+    Contradiction(&'static str),
+    /// The same of the server that gives out its tokens.
+    #[error("sends its clients for a token to a server that {0}")]
+    TokenServer(Box<Obstacle>),
+    /// The same of the host that it redirects to.
+    #[error("redirects to a host that {0}")]
+    Redirect(Box<Obstacle>),
+}
+
+/// Why a host must not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum Refusal {
+    /// The name of the machine itself: on a node it means the node, here it would mean this pod.
+    #[error("means the machine that pulls, so it is not asked from here")]
+    Loopback,
+    /// An address or a name of the inside.
+    #[error("is inside a private network and has no entry in registries, so it is not asked")]
+    Internal,
+    /// An address at which clouds keep credentials, or that cannot be a registry's.
+    #[error("is a link-local, metadata or multicast address, which is never asked")]
+    Never,
+    /// Plain HTTP, where nobody configured it.
+    #[error("is not reached by https, so it is not asked")]
+    Plain,
+    /// An address with a user name, an unknown scheme or no host.
+    #[error("has no usable address")]
+    NoHost,
+}
+
+// === impl Obstacle ===
+
+impl Obstacle {
+    /// What a status means that is none of the good ones.
+    pub(super) fn of_status(status: u16, rest: Duration) -> Self {
+        match status {
+            401 | 403 => Self::Denied(status),
+            429 => Self::RateLimited { rest },
+            _ => Self::Status(status),
+        }
+    }
+
+    /// How long to leave the registry alone about this image.
+    pub(super) fn lifetime(&self) -> Duration {
+        match self {
+            Self::Denied(_) => AFTER_DENIAL,
+            Self::RateLimited { rest } => *rest,
+            Self::TokenServer(of) | Self::Redirect(of) => of.lifetime(),
+            _ => AFTER_FAILURE,
+        }
+    }
+
+    /// The outcome that is counted; the set of [`crate::report::metrics::RegistryLabels`].
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Blocked(_) => "blocked",
+            Self::Denied(_) => "unauthorized",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Status(408 | 500..) | Self::TimedOut | Self::Busy | Self::NoAddress => {
+                "unreachable"
+            }
+            Self::Unreachable | Self::Untrusted | Self::NoTls | Self::Broken => "unreachable",
+            Self::Status(_) | Self::Malformed(_) | Self::Contradiction(_) => "malformed",
+            Self::TokenServer(of) | Self::Redirect(of) => of.outcome(),
+        }
+    }
+}
+
+impl From<Refusal> for Obstacle {
+    fn from(refusal: Refusal) -> Self {
+        Self::Blocked(refusal)
+    }
+}

@@ -1,0 +1,242 @@
+//! What the author of a new object wrote, and what he left out.
+//!
+//! At admission the object holds the defaults already, so the object itself does not tell. Two
+//! records do: what kubectl (or Argo CD) says that it applied, and what server-side apply says that
+//! its caller set. A record that is not clear proves nothing.
+
+use serde_json::{Map, Value};
+
+use crate::review::text;
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The records of who wrote what.
+pub(super) struct Author<'a> {
+    /// The object as it was applied.
+    applied: Option<Value>,
+    /// metadata.managedFields: the operation, and the fields in `fieldsV1`.
+    managers: Vec<(Operation, &'a Map<String, Value>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Apply,
+    Other,
+}
+
+/// What one record says of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Written,
+    LeftOut,
+    Nothing,
+}
+
+// === impl Author ===
+
+impl<'a> Author<'a> {
+    /// Reads the records that an object carries.
+    pub(super) fn of(object: &'a Value) -> Self {
+        let applied = object
+            .pointer("/metadata/annotations")
+            .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
+            .and_then(|applied| serde_json::from_str(applied).ok())
+            .filter(|applied| is_of(applied, object));
+        let managers = object
+            .pointer("/metadata/managedFields")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter(|entry| text(entry, "/subresource").unwrap_or_default().is_empty())
+            .filter_map(|entry| {
+                let operation = match text(entry, "/operation")? {
+                    "Apply" => Operation::Apply,
+                    _ => Operation::Other,
+                };
+                Some((operation, entry.get("fieldsV1")?.as_object()?))
+            })
+            .collect();
+        Self { applied, managers }
+    }
+
+    /// Whether a record shows that the field was left out, and none that it was written.
+    pub(super) fn left_out(&self, path: &[&str]) -> bool {
+        let said = [self.last_applied(path), self.server_side_apply(path)];
+        said.contains(&Says::LeftOut) && !said.contains(&Says::Written)
+    }
+
+    fn last_applied(&self, path: &[&str]) -> Says {
+        let Some(mut here) = self.applied.as_ref() else {
+            return Says::Nothing;
+        };
+        for key in path {
+            let Some(map) = here.as_object() else {
+                return Says::Nothing;
+            };
+            match map.get(*key) {
+                Some(next) => here = next,
+                None => return Says::LeftOut,
+            }
+        }
+        Says::Written
+    }
+
+    fn server_side_apply(&self, path: &[&str]) -> Says {
+        let mut said = Says::Nothing;
+        for (operation, fields) in &self.managers {
+            match (operation, owns(fields, path)) {
+                (Operation::Apply, Says::Written) => return Says::Written,
+                (Operation::Apply, Says::LeftOut) => said = Says::LeftOut,
+                // What server-side apply leaves to the definition has no manager at all. Where
+                // another one owns it, the object was not made by this Apply, as when an exported
+                // object is created again with its old records.
+                (_, Says::Nothing) | (Operation::Other, Says::Written) => return Says::Nothing,
+                (Operation::Other, Says::LeftOut) => {}
+            }
+        }
+        said
+    }
+}
+
+/// Whether a last-applied annotation is about this object; it is copied along with others.
+fn is_of(applied: &Value, object: &Value) -> bool {
+    let same = |pointer| text(applied, pointer) == text(object, pointer);
+    // kubectl writes the namespace into the annotation, other tools leave it to the request.
+    let namespace = text(applied, "/metadata/namespace");
+    same("/apiVersion")
+        && same("/kind")
+        && same("/metadata/name")
+        && (namespace.is_none() || same("/metadata/namespace"))
+}
+
+/// Whether a set of fields holds one: `{"f:spec": {"f:target": {"f:name": {}}}}`
+/// (structured-merge-diff, `fieldpath/serialize.go`).
+fn owns(mut fields: &Map<String, Value>, path: &[&str]) -> Says {
+    for (depth, key) in path.iter().enumerate() {
+        let Some(next) = fields.get(&format!("f:{key}")) else {
+            return Says::LeftOut;
+        };
+        if depth + 1 == path.len() {
+            return Says::Written;
+        }
+        match next.as_object() {
+            // An empty set on the way: the whole map is owned, whatever it holds.
+            Some(next) if !next.is_empty() => fields = next,
+            _ => return Says::Nothing,
+        }
+    }
+    Says::Nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PATH: &[&str] = &["spec", "target", "deletionPolicy"];
+
+    fn left_out(metadata: &Value) -> bool {
+        let mut object = json!({"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret"});
+        object["metadata"] = metadata.clone();
+        object["metadata"]["name"] = json!("db");
+        Author::of(&object).left_out(PATH)
+    }
+
+    fn annotated(applied: &Value) -> Value {
+        json!({"annotations": {LAST_APPLIED: applied.to_string()}})
+    }
+
+    fn applied(name: &str, spec: &Value) -> Value {
+        annotated(&json!({
+            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+            "metadata": {"name": name}, "spec": spec,
+        }))
+    }
+
+    fn managed(entries: &[(&str, Value)]) -> Value {
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(operation, fields)| json!({"operation": operation, "fieldsV1": fields}))
+            .collect();
+        json!({"managedFields": entries})
+    }
+
+    #[test]
+    fn last_applied_shows_what_was_left_out() {
+        assert!(left_out(&applied("db", &json!({"target": {"name": "db"}}))));
+        assert!(left_out(&applied("db", &json!({}))));
+        for written in [json!("Retain"), json!(null)] {
+            assert!(!left_out(&applied(
+                "db",
+                &json!({"target": {"deletionPolicy": written}})
+            )));
+        }
+    }
+
+    #[test]
+    fn an_annotation_that_is_not_clear_proves_nothing() {
+        assert!(!left_out(&json!({})));
+        assert!(!left_out(&applied("other", &json!({}))));
+        assert!(!left_out(&applied("db", &json!("text"))));
+        assert!(!left_out(&annotated(&json!([]))));
+        assert!(!left_out(&json!({"annotations": {LAST_APPLIED: "{"}})));
+        assert!(!left_out(&json!({"annotations": {LAST_APPLIED: 1}})));
+        let mut elsewhere = applied("db", &json!({}));
+        elsewhere["namespace"] = json!("shop");
+        assert!(left_out(&elsewhere));
+        let text = elsewhere["annotations"][LAST_APPLIED].as_str().unwrap();
+        let text = text.replace("\"name\":", "\"namespace\":\"dev\",\"name\":");
+        elsewhere["annotations"][LAST_APPLIED] = json!(text);
+        assert!(!left_out(&elsewhere));
+    }
+
+    #[test]
+    fn an_apply_entry_shows_what_was_left_out() {
+        let name = json!({"f:spec": {"f:target": {"f:name": {}}}});
+        let policy = json!({"f:spec": {"f:target": {".": {}, "f:deletionPolicy": {}}}});
+        assert!(left_out(&managed(&[("Apply", name.clone())])));
+        assert!(!left_out(&managed(&[("Apply", policy.clone())])));
+        assert!(!left_out(&managed(&[
+            ("Apply", name.clone()),
+            ("Apply", policy)
+        ])));
+        assert!(!left_out(&managed(&[("Update", name)])));
+    }
+
+    #[test]
+    fn a_map_that_is_owned_as_a_whole_proves_nothing() {
+        for fields in [
+            json!({"f:spec": {}}),
+            json!({"f:spec": {"f:target": {}}}),
+            json!({"f:spec": 1}),
+        ] {
+            assert!(!left_out(&managed(&[("Apply", fields)])));
+        }
+    }
+
+    #[test]
+    fn an_exported_object_that_is_created_again_proves_nothing() {
+        let name = json!({"f:spec": {"f:target": {"f:name": {}}}});
+        let all = json!({"f:spec": {"f:target": {"f:name": {}, "f:deletionPolicy": {}}}});
+        assert!(!left_out(&managed(&[("Apply", name), ("Update", all)])));
+    }
+
+    #[test]
+    fn one_record_that_the_field_was_written_is_enough() {
+        let mut both = applied("db", &json!({}));
+        let policy = json!({"f:spec": {"f:target": {"f:deletionPolicy": {}}}});
+        both["managedFields"] = managed(&[("Apply", policy)])["managedFields"].clone();
+        assert!(!left_out(&both));
+        // Client-side apply: the definition's defaults count as its own Update.
+        let update = json!({"f:spec": {"f:target": {"f:deletionPolicy": {}}}});
+        both["managedFields"] = managed(&[("Update", update)])["managedFields"].clone();
+        assert!(left_out(&both));
+    }
+
+    #[test]
+    fn a_status_entry_is_not_about_the_spec() {
+        let metadata = json!({"managedFields": [{"operation": "Apply", "subresource": "status", "fieldsV1": {"f:status": {}}}]});
+        assert!(!left_out(&metadata));
+    }
+}

@@ -1,0 +1,141 @@
+//! What the entries of an Application's `ignoreDifferences` cover already.
+//!
+//! Wherever it cannot be told, an entry covers: a missed warning costs less than a false one.
+
+use serde_json::Value;
+
+use super::super::schema_defaults::Step;
+use super::jq;
+use crate::review::text;
+
+/// Whether an entry is about every object of a kind (argo-cd,
+/// `util/argo/normalizers/diff_normalizer.go`: group and kind are globs, name and namespace are
+/// compared as they are, and a missing group is the core group).
+pub(super) fn is_about(entry: &Value, group: &str, kind: &str, destination: Option<&str>) -> bool {
+    let field = |key: &str| text(entry, key).unwrap_or_default();
+    let namespace = field("/namespace");
+    glob(field("/group"), group)
+        && glob(field("/kind"), kind)
+        && field("/name").is_empty()
+        // The namespace that everything goes to leaves nothing out.
+        && (namespace.is_empty() || Some(namespace) == destination)
+}
+
+/// Whether an entry covers a field.
+pub(super) fn covers(entry: &Value, steps: &[Step]) -> bool {
+    let texts = |key: &str| {
+        let list = entry
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        list.filter_map(Value::as_str)
+    };
+    texts("jsonPointers").any(|pointer| is_above(pointer, steps))
+        || texts("jqPathExpressions").any(|expression| jq::may_delete(expression, steps))
+}
+
+/// Whether a JSON pointer names a field or what it lies in. It has no wildcards.
+fn is_above(pointer: &str, steps: &[Step]) -> bool {
+    let keys = pointer
+        .split('/')
+        .skip(1)
+        .map(|key| Step::Key(key.replace("~1", "/").replace("~0", "~")));
+    let keys: Vec<_> = keys.collect();
+    !keys.is_empty() && steps.starts_with(&keys)
+}
+
+/// Whether a glob of github.com/gobwas/glob matches. Sets and alternatives count as matching.
+fn glob(pattern: &str, text: &str) -> bool {
+    if pattern.contains(['[', '{', '\\']) {
+        return true;
+    }
+    let (pattern, text): (Vec<_>, Vec<_>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut at, mut seen) = (0, 0);
+    let mut star = None;
+    while seen < text.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, seen));
+                at += 1;
+            }
+            Some(char) if *char == '?' || *char == text[seen] => {
+                at += 1;
+                seen += 1;
+            }
+            _ => {
+                // The last star takes one more character.
+                let Some((back, taken)) = star else {
+                    return false;
+                };
+                at = back + 1;
+                seen = taken + 1;
+                star = Some((back, seen));
+            }
+        }
+    }
+    pattern[at..].iter().all(|char| *char == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn about(entry: &Value) -> bool {
+        is_about(entry, "external-secrets.io", "ExternalSecret", Some("shop"))
+    }
+
+    #[test]
+    fn case_31_group_and_kind_are_globs() {
+        for (group, kind) in [
+            ("external-secrets.io", "ExternalSecret"),
+            ("*", "*"),
+            ("external-secrets.io", "External*"),
+            ("*.io", "?xternal*t"),
+            ("{external-secrets.io,a}", "[E]xternalSecret"),
+        ] {
+            assert!(
+                about(&json!({"group": group, "kind": kind})),
+                "{group} {kind}"
+            );
+        }
+        for (group, kind) in [("apps", "*"), ("*", "External"), ("", "*"), ("*.com", "*")] {
+            assert!(
+                !about(&json!({"group": group, "kind": kind})),
+                "{group} {kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn case_42_without_a_group_it_is_the_core_group() {
+        assert!(!about(&json!({"kind": "ExternalSecret"})));
+        assert!(!about(&json!({"group": null, "kind": "ExternalSecret"})));
+        assert!(!about(&json!("text")));
+    }
+
+    #[test]
+    fn a_name_or_another_namespace_leaves_objects_out() {
+        let entry = |key: &str, value: &str| json!({"group": "*", "kind": "*", (key): value});
+        assert!(!about(&entry("name", "other")));
+        assert!(!about(&entry("namespace", "other")));
+        assert!(about(&entry("namespace", "shop")));
+        assert!(about(&entry("name", "")));
+    }
+
+    #[test]
+    fn pointers_cover_what_lies_below_them() {
+        let steps = [
+            Step::Key("spec".to_owned()),
+            Step::Key("data".to_owned()),
+            Step::Each,
+        ];
+        let covers = |pointer: &str| covers(&json!({"jsonPointers": [1, pointer]}), &steps);
+        assert!(covers("/spec/data") && covers("/spec"));
+        for other in ["/spec/data/0", "/status", "", "/", "spec"] {
+            assert!(!covers(other), "{other:?}");
+        }
+    }
+}
