@@ -134,7 +134,7 @@ impl ImplicitExternalSecretDefaults {
             .collect()
     }
 
-    /// One finding with one patch for the whole object: most ExternalSecrets leave out many fields.
+    /// One finding with one patch for the whole object: most leave out many fields.
     fn in_file(&self, review: &Review, schema: &Value) -> Option<Finding> {
         let fields = schema_defaults::left_out(schema, &review.object);
         if fields.is_empty() {

@@ -88,8 +88,7 @@ impl<'a> Author<'a> {
                 (Operation::Apply, Says::Written) => return Says::Written,
                 (Operation::Apply, Says::LeftOut) => said = Says::LeftOut,
                 // What server-side apply leaves to the definition has no manager at all. Where
-                // another one owns it, the object was not made by this Apply, as when an exported
-                // object is created again with its old records.
+                // another one owns it, this Apply is not the whole story.
                 (_, Says::Nothing) | (Operation::Other, Says::Written) => return Says::Nothing,
                 (Operation::Other, Says::LeftOut) => {}
             }
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exported_object_that_is_created_again_proves_nothing() {
+    fn a_field_that_another_manager_owns_was_not_left_to_the_definition() {
         let name = json!({"f:spec": {"f:target": {"f:name": {}}}});
         let all = json!({"f:spec": {"f:target": {"f:name": {}, "f:deletionPolicy": {}}}});
         assert!(!left_out(&managed(&[("Apply", name), ("Update", all)])));
