@@ -5,18 +5,20 @@ mod report;
 mod text;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use kube::config::KubeConfigOptions;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use self::inputs::{Inputs, Source};
 use self::report::{Level, Problem, Report};
@@ -24,8 +26,12 @@ use super::{FAILED, FOUND, complain, print, printable};
 use crate::config::Config;
 use crate::evidence::Scalar;
 use crate::guard::Guard;
+use crate::lookup::cluster::ClusterView;
 use crate::lookup::files::{EvidenceFile, Files};
+use crate::lookup::live::Live;
+use crate::lookup::registry::RegistryClient;
 use crate::manifest::Document;
+use crate::report::metrics::Metrics;
 use crate::review::{Operation, Review, Subject};
 use crate::verdict::{Phase, Verdict};
 
@@ -167,6 +173,9 @@ impl Check {
         if self.complete {
             files = files.complete();
         }
+        if !self.offline {
+            files = files.with_live(self.live(&config).await?);
+        }
         let guard = Guard::new(config, files)?;
         let before = self.before(state);
         let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
@@ -187,6 +196,22 @@ impl Check {
             }
         }
         self.record(guard.lookup())
+    }
+
+    async fn live(&self, config: &Config) -> Result<Live, Problem> {
+        let metrics = Arc::new(Metrics::default());
+        let registry = RegistryClient::new(&config.registries, Arc::clone(&metrics));
+        let registry = registry.map_err(|error| Problem::new("registries", &error))?;
+        let cluster = match &self.context {
+            Some(context) => Some(connect(context, metrics).await?),
+            None => None,
+        };
+        Ok(Live {
+            registry: Some(Arc::new(registry)),
+            cluster,
+            // The files know it.
+            argocd_version: None,
+        })
     }
 
     async fn consider<'a>(
@@ -277,6 +302,27 @@ impl Check {
             0
         }
     }
+}
+
+/// Lists what is asked of the cluster of a context.
+async fn connect(context: &str, metrics: Arc<Metrics>) -> Result<ClusterView, Problem> {
+    let failed = |error: &dyn fmt::Display| Problem::new(&format!("--context {context}"), error);
+    let options = KubeConfigOptions {
+        context: Some(context.to_owned()),
+        ..KubeConfigOptions::default()
+    };
+    let config = kube::Config::from_kubeconfig(&options).await;
+    let client = kube::Client::try_from(config.map_err(|error| failed(&error))?)
+        .map_err(|error| failed(&error))?;
+    // A cluster that was named and does not answer is an error, not something unknown.
+    match timeout(PATIENCE, client.apiserver_version()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(failed(&error)),
+        Err(_) => return Err(failed(&"the API server does not answer")),
+    }
+    let (view, listed) = ClusterView::start(client, metrics);
+    listed.await;
+    Ok(view)
 }
 
 /// Among the kinds that guardrails watch, these are in no namespace.

@@ -4,7 +4,7 @@
 //! memory grows with the number of namespaces and with nothing else. Answers come from memory, at
 //! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
 
-mod argocd;
+pub(super) mod argocd;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};

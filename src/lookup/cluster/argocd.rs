@@ -14,17 +14,17 @@ pub(super) const CONTROLLERS: &str = "app.kubernetes.io/name=argocd-application-
 /// All that Argo CD reads as its own settings carries this label.
 pub(super) const PART_OF: &str = "app.kubernetes.io/part-of=argocd";
 /// The settings of its components.
-pub(super) const PARAMETERS: &str = "argocd-cmd-params-cm";
+pub(in crate::lookup) const PARAMETERS: &str = "argocd-cmd-params-cm";
 
 /// Says the same as the annotation `ServerSideDiff=true`, for all Applications (Argo CD,
 /// user-guide/diff-strategies).
 const SERVER_SIDE_DIFF: &str = "/data/controller.diff.server.side";
 
 /// The version of one controller, or the image that does not tell it.
-pub(super) type Version = Result<String, String>;
+pub(in crate::lookup) type Version = Result<String, String>;
 
 /// Reads the version from the tag of the image that runs, else from the label that its chart gives.
-pub(super) fn version(controller: &DynamicObject) -> Version {
+pub(in crate::lookup) fn version(controller: &DynamicObject) -> Version {
     let image = image(&controller.data).unwrap_or_default();
     let label = controller.metadata.labels.as_ref();
     ImageReference::parse(image)
@@ -67,7 +67,7 @@ fn numbers(text: &str) -> Option<String> {
 }
 
 /// The one version that all controllers have.
-pub(super) fn one_version(versions: Vec<Version>) -> Result<String, Unknown> {
+pub(in crate::lookup) fn one_version(versions: Vec<Version>) -> Result<String, Unknown> {
     let cure = "write argocd.version in the configuration";
     let versions: BTreeSet<Version> = versions.into_iter().collect();
     let mut found = versions.iter();
@@ -90,7 +90,7 @@ pub(super) fn one_version(versions: Vec<Version>) -> Result<String, Unknown> {
 }
 
 /// Whether the settings turn server-side diff on. Absent means no.
-pub(super) fn server_side_diff(parameters: &DynamicObject) -> bool {
+pub(in crate::lookup) fn server_side_diff(parameters: &DynamicObject) -> bool {
     // What Go's strconv.ParseBool takes for true, by which Argo CD reads it.
     parameters
         .data
@@ -100,7 +100,7 @@ pub(super) fn server_side_diff(parameters: &DynamicObject) -> bool {
 }
 
 /// What all settings agree on; without any, Argo CD's own default.
-pub(super) fn one_flag(flags: &BTreeSet<bool>) -> Result<bool, Unknown> {
+pub(in crate::lookup) fn one_flag(flags: &BTreeSet<bool>) -> Result<bool, Unknown> {
     if flags.len() > 1 {
         return Err(Unknown::Unavailable(format!(
             "the ConfigMaps {PARAMETERS} in this cluster disagree on controller.diff.server.side"

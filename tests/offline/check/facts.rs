@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BAD_POD, ODD_POD, Place, assert_error, places};
+use crate::registry_server::Registry;
 
 const PROMETHEUS: &str = "\
 apiVersion: apps/v1
@@ -261,4 +262,54 @@ fn the_state_of_the_cluster_is_not_judged_but_a_change_is_judged_against_it() {
     // A limit that is raised is never held up, however low it still is.
     assert_eq!(found("--cluster-state old.yaml"), [""; 0]);
     assert_eq!(found("--cluster-state old.yaml -n other"), [""; 0]);
+}
+
+#[test]
+fn s08_a_registry_is_asked_and_what_it_says_can_be_replayed_without_it() {
+    let registry = Registry::start(&["prom/prometheus:v2.55.1", "prom/prometheus:v3.0.0"]);
+    let config = format!(
+        "registries: {{docker.io: {{server: \"{}\"}}}}\n",
+        registry.server()
+    );
+    let both = format!(
+        "{PROMETHEUS}---\n{}",
+        PROMETHEUS.replace("v2.56.1", "v3.0.0")
+    );
+    let place = Place::with(&[("a.yaml", &both), ("c.yaml", &config)]);
+    let live = place
+        .run("check -f a.yaml --config c.yaml --record r.yaml -o json")
+        .json();
+    drop(registry);
+    let message = |report: &Value| {
+        report["findings"][0]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(places(&live), ["missing-image a.yaml:9"]);
+    assert!(
+        message(&live).contains("has no tag v2.56.1 in prom/prometheus"),
+        "{live}"
+    );
+    assert_eq!(live["abstained"], json!([]));
+
+    let recorded = std::fs::read_to_string(place.path("r.yaml")).unwrap();
+    let recorded: Value = serde_saphyr::from_str(&recorded).unwrap();
+    assert_eq!(
+        recorded["images"],
+        json!({
+            "docker.io/prom/prometheus:v2.56.1": "missing",
+            "docker.io/prom/prometheus:v3.0.0": "exists",
+        })
+    );
+    assert_eq!(
+        recorded["tags"],
+        json!({"docker.io/prom/prometheus": ["v2.55.1", "v3.0.0"]})
+    );
+
+    let replayed = place.report("-f a.yaml --config c.yaml --evidence r.yaml");
+    assert_eq!(places(&replayed), places(&live));
+    let gone = place.run("check -f a.yaml --config c.yaml -o json").json();
+    assert_eq!(gone["findings"], json!([]));
+    assert_eq!(gone["abstained"].as_array().unwrap().len(), 2);
 }
