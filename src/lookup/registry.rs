@@ -40,6 +40,8 @@ use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);
+/// With less time left than this, a registry is not asked any more.
+const LEAST: Duration = Duration::from_millis(100);
 /// How long answers hold. A tag may be moved or removed; a digest means the same for ever; a missing
 /// image may be pushed at any moment.
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
@@ -142,11 +144,11 @@ impl RegistryClient {
         let permit = waiting.map_err(|_| inner.unknown(image, &Obstacle::Busy))?;
         // A task of its own: a review that is cancelled does not cancel the question, which others
         // may wait for as well.
-        let (asker, asked) = (Arc::clone(inner), image.clone());
+        let (client, image_asked) = (Arc::clone(inner), image.clone());
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
-            let question = asker.ask(&endpoint, &asked);
-            asker.answers.get_with_by_ref(&asked, question).await
+            let question = client.ask(&endpoint, &image_asked);
+            client.answers.get_with_by_ref(&image_asked, question).await
         });
         match timeout_at(by, task).await {
             Ok(Ok(answer)) => inner.reply(image, &answer),
@@ -188,6 +190,9 @@ impl Inner {
         // First the host's turn, so that those who wait for a slow host hold up no others.
         let turn = async { (of_host.acquire().await, self.limits.all.acquire().await) };
         let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
+        if by.saturating_duration_since(Instant::now()) < LEAST {
+            return Err(Obstacle::Busy);
+        }
         let session = Session {
             transport: &self.transport,
             tokens: &self.tokens,

@@ -17,6 +17,8 @@ mod pki;
 mod page_cases;
 #[path = "../support/registry.rs"]
 mod registry_server;
+#[path = "../support/scripted.rs"]
+mod scripted;
 
 mod catalogue;
 mod check;

@@ -41,7 +41,7 @@ const SPECIAL_V4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::new(203, 0, 113, 0), 24),
 ];
 
-/// IPv6 networks inside 2000::/3 that are not the public Internet (IANA, "IPv6 Special-Purpose
+/// IPv6 networks inside `2000::/3` that are not the public Internet (IANA, "IPv6 Special-Purpose
 /// Address Registry"): protocol assignments with Teredo, and documentation.
 const SPECIAL_V6: &[(Ipv6Addr, u32)] = &[
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),

@@ -166,11 +166,12 @@ async fn prove_absence(
 fn read_absence(body: &[u8], is_signed: bool, part: MissingPart) -> Result<MissingPart, Obstacle> {
     let Some(errors) = complaints(body) else {
         let is_markup = body.trim_ascii_start().starts_with(b"<");
-        return match is_signed && !is_markup {
-            true => Ok(part),
-            false => Err(Obstacle::Malformed(
+        return if is_signed && !is_markup {
+            Ok(part)
+        } else {
+            Err(Obstacle::Malformed(
                 "answered 404, but not as a registry does",
-            )),
+            ))
         };
     };
     for error in &errors {

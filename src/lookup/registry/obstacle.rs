@@ -110,10 +110,14 @@ impl Obstacle {
             Self::Blocked(_) => "blocked",
             Self::Denied(_) => "unauthorized",
             Self::RateLimited { .. } => "rate_limited",
-            Self::Status(408 | 500..) | Self::TimedOut | Self::Busy | Self::NoAddress => {
-                "unreachable"
-            }
-            Self::Unreachable | Self::Untrusted | Self::NoTls | Self::Broken => "unreachable",
+            Self::Status(408 | 500..)
+            | Self::TimedOut
+            | Self::Busy
+            | Self::NoAddress
+            | Self::Unreachable
+            | Self::Untrusted
+            | Self::NoTls
+            | Self::Broken => "unreachable",
             Self::Status(_) | Self::Malformed(_) | Self::Contradiction(_) => "malformed",
             Self::TokenServer(of) | Self::Redirect(of) => of.outcome(),
         }

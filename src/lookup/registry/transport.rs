@@ -23,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 pub(super) const MANIFEST_REDIRECTS: usize = 3;
 /// Idle connections that are kept for each host, and for how long.
 const IDLE_CONNECTIONS: usize = 2;
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(30);
 /// How long a registry is left alone that says 429 without a time, and the longest that it gets.
 const REST: Duration = Duration::from_mins(1);
 const LONGEST_REST: Duration = Duration::from_mins(15);
@@ -91,7 +91,11 @@ impl Transport {
         let mut url = ask.url.clone();
         let mut redirects = 0;
         loop {
-            let sent = self.send_once(&ask, &url).await;
+            let sent = match self.send_once(&ask, &url).await {
+                // A kept connection may have been closed a moment ago.
+                Err(Obstacle::Broken) => self.send_once(&ask, &url).await,
+                sent => sent,
+            };
             let response = match redirects {
                 0 => sent?,
                 _ => sent.map_err(|obstacle| Obstacle::Redirect(Box::new(obstacle)))?,

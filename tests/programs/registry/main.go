@@ -94,7 +94,8 @@ func main() {
 }
 
 func app(page int) http.Handler {
-	logrus.SetLevel(logrus.ErrorLevel)
+	// What is not there is an error to it, and the whole point here.
+	logrus.SetLevel(logrus.FatalLevel)
 	settings := &configuration.Configuration{
 		Storage: configuration.Storage{"inmemory": {}, "delete": {"enabled": true}},
 		Tags:    configuration.Tags{MaxTags: page},
