@@ -62,7 +62,9 @@ fn called_as(program: Option<&Path>) -> &'static str {
 /// A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str, then: u8) -> ExitCode {
     let mut output = anstream::stdout().lock();
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(&format!("standard output: {error}"));
@@ -85,7 +87,10 @@ mod tests {
     #[test]
     fn the_usage_names_the_program_as_it_was_called() {
         let called = |path: &str| called_as(Some(Path::new(path)));
-        assert_eq!(called("/usr/local/bin/kubectl-forestall"), "kubectl forestall");
+        assert_eq!(
+            called("/usr/local/bin/kubectl-forestall"),
+            "kubectl forestall"
+        );
         assert_eq!(called("target/debug/forestall"), "forestall");
         assert_eq!(called_as(None), "forestall");
     }

@@ -11,10 +11,10 @@
 
 #[path = "../support/go.rs"]
 mod go;
-#[path = "../support/pki.rs"]
-mod pki;
 #[path = "../support/pages.rs"]
 mod page_cases;
+#[path = "../support/pki.rs"]
+mod pki;
 #[path = "../support/registry.rs"]
 mod registry_server;
 #[path = "../support/scripted.rs"]
