@@ -1,4 +1,6 @@
-//! How long one review takes, part by part: `cargo bench --bench judge`.
+//! How long one review takes: to decode it, to judge it, and from request to response.
+//!
+//! `cargo bench --bench judge`
 //!
 //! `make bench` measures the whole server instead, against a bare echo.
 
@@ -7,16 +9,29 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::Request;
+use axum::http::header::CONTENT_TYPE;
 use criterion::{Criterion, criterion_group, criterion_main};
 use forestall::config::{Config, NamespaceLabel};
 use forestall::evidence::{Evidence, Fact, ImageState, MemoryRecord, Question, Unknown};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
-use forestall::review::{Door, Review};
+use forestall::report::metrics::Metrics;
+use forestall::review::Operation;
 use forestall::verdict::Phase;
+use forestall::webhook::envelope::Envelope;
+use forestall::webhook::{self, Limits, Webhook};
+use http_body_util::BodyExt;
 use jiff::civil::date;
-use serde_json::Value;
+use tokio::runtime::Runtime;
 use tokio::time::Instant;
+use tower::ServiceExt;
+
+// The allocator of `forestall serve`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What an API server sends of a Deployment of two containers that Argo CD applies.
 const REVIEW: &str = include_str!("review.json");
@@ -43,23 +58,68 @@ impl Lookup for Known {
     }
 }
 
+/// From the bytes to the object.
+fn decode(criterion: &mut Criterion) {
+    criterion.bench_function("decode", |bencher| {
+        bencher.iter(|| {
+            let envelope = Envelope::parse(black_box(REVIEW.as_bytes())).expect("an envelope");
+            envelope.review(Operation::Create).expect("a review")
+        });
+    });
+}
+
 /// One Deployment through every guardrail that watches it, all facts at hand.
 fn judge(criterion: &mut Criterion) {
     let runtime = runtime();
-    let envelope: Value = serde_json::from_str(REVIEW).expect("review.json is JSON");
-    let object = envelope["request"]["object"].clone();
-    let mut review = Review::of_manifest(object).expect("review.json holds an object");
-    review.door = Door::Admission;
-    let guard = Guard::new(Config::default(), known()).expect("the defaults can be used");
+    let guard = guard();
+    let envelope = Envelope::parse(REVIEW.as_bytes()).expect("an envelope");
+    let review = envelope.review(Operation::Create).expect("a review");
     let today = date(2026, 1, 6);
-    criterion.bench_function("judge", |bencher| {
-        bencher.iter(|| {
-            let by = Instant::now() + Duration::from_secs(1);
-            let verdict = runtime.block_on(guard.consider(&review, Phase::Validate, today, by));
-            assert!(verdict.refusal.is_none() && verdict.abstained.is_empty());
-            black_box(verdict)
+    let consider = || {
+        let by = Instant::now() + Duration::from_secs(1);
+        runtime.block_on(guard.consider(&review, Phase::Validate, today, by))
+    };
+    let verdict = consider();
+    assert!(verdict.refusal.is_none() && verdict.abstained.is_empty());
+    criterion.bench_function("judge", |bencher| bencher.iter(consider));
+}
+
+/// The whole router, from request to response: all but TLS and HTTP.
+fn router(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let metrics = Arc::new(Metrics::default());
+    let webhook = Webhook::new(guard(), metrics, Limits::default());
+    let router = webhook::router(Arc::new(webhook));
+    let allowed = runtime.block_on(answer(router.clone()));
+    assert!(std::str::from_utf8(&allowed).is_ok_and(|text| text.contains("\"allowed\":true")));
+    criterion.bench_function("router", |bencher| {
+        bencher.iter_custom(|times| {
+            let router = router.clone();
+            // On a worker, as a connection is: a hop from another thread would be measured too.
+            let task = runtime.spawn(async move {
+                let began = Instant::now();
+                for _ in 0..times {
+                    black_box(answer(router.clone()).await);
+                }
+                began.elapsed()
+            });
+            runtime.block_on(task).expect("a measurement")
         });
     });
+}
+
+async fn answer(router: Router) -> Bytes {
+    let request = Request::post("/validate?timeout=5s")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from(REVIEW))
+        .expect("a request");
+    let Ok(response) = router.oneshot(request).await;
+    let body = response.into_body().collect().await;
+    body.expect("a body").to_bytes()
+}
+
+fn guard() -> Guard<Known> {
+    Guard::new(Config::default(), known()).expect("the defaults can be used")
 }
 
 fn known() -> Known {
@@ -74,12 +134,10 @@ fn known() -> Known {
     ]))
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
+/// As `forestall serve` has it: with workers, so that reviews are judged where they would be.
+fn runtime() -> Runtime {
+    Runtime::new().expect("a runtime")
 }
 
-criterion_group!(benches, judge);
+criterion_group!(benches, decode, judge, router);
 criterion_main!(benches);
