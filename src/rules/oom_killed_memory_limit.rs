@@ -32,6 +32,9 @@ pub(super) const RULE: Entry = Entry {
     },
 };
 
+/// No node has so much memory: a million gigabytes.
+const MOST_BYTES: i128 = 1_000_000_000_000_000;
+
 /// This many kills make a row strong; fewer are a warning.
 const STRONG_TIMES: u64 = 3;
 
@@ -95,8 +98,13 @@ impl<'a> Row<'a> {
             .limit
             .as_ref()
             .ok_or("limit is missing; write the limit seen, such as 512Mi")?;
-        let limit =
-            Quantity::parse(&limit.0).map_err(|error| format!("limit {:?}: {error}", limit.0))?;
+        let bytes = Quantity::parse(&limit.0)
+            .map_err(|error| format!("limit {:?}: {error}", limit.0))?
+            .bytes();
+        if !(1..MOST_BYTES).contains(&bytes) {
+            let problem = "no container ran under it; write the limit seen, such as 512Mi";
+            return Err(format!("limit {:?}: {problem}", limit.0));
+        }
         record
             .outcome
             .ok_or("outcome is missing; write oomKilled or survived")?;
@@ -117,6 +125,9 @@ impl<'a> Row<'a> {
                 .transpose()
         };
         let times = count("times", &record.times)?;
+        if times == Some(0) {
+            return Err("times is 0; write how often it was seen, or leave the row out".to_owned());
+        }
         let quick = count("quick", &record.quick)?;
         let strong = times.is_none_or(|times| times >= STRONG_TIMES && quick != Some(0));
         let at = record
@@ -126,7 +137,7 @@ impl<'a> Row<'a> {
             .map(|time| time.0.as_str());
         Ok(Self {
             record,
-            limit: limit.bytes(),
+            limit: bytes,
             image,
             strong,
             at,
@@ -210,9 +221,8 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
             .min();
         let certainty = match survived {
             Some(survived) if survived <= limit => continue,
-            Some(_) => Certainty::Likely,
             None if kill.strong => Certainty::Observed,
-            None => Certainty::Likely,
+            Some(_) | None => Certainty::Likely,
         };
         let stronger =
             worst.is_none_or(|(other, row)| (certainty, -kill.limit) < (other, -row.limit));
@@ -221,9 +231,14 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
         }
     }
     let (certainty, kill) = worst?;
+    let outlived = |row: &&&Row<'_>| {
+        let mut kills = outcome(MemoryOutcome::OomKilled);
+        row.limit > kill.limit
+            && kills.all(|kill| kill.limit < row.limit || row.is_later_than(kill))
+    };
     let safe = outcome(MemoryOutcome::Survived)
+        .filter(outlived)
         .map(|row| row.limit)
-        .filter(|safe| *safe > kill.limit)
         .min();
     let written = container.value.pointer("/resources/limits/memory")?;
     let seen = written
@@ -383,6 +398,51 @@ mod tests {
             ),
             Some(Certainty::Observed)
         );
+    }
+
+    #[test]
+    fn a_limit_that_survived_before_it_was_killed_too_is_not_advised() {
+        let review = Review::of_manifest(deployment("512Mi")).unwrap();
+        let rows = [
+            json!({"limit": "512Mi", "outcome": "oomKilled", "last": "2026-01-05T00:00:00Z"}),
+            json!({"limit": "1Gi", "outcome": "survived", "last": "2026-01-06T00:00:00Z"}),
+            json!({"limit": "1Gi", "outcome": "oomKilled", "times": 1, "last": "2026-01-07T00:00:00Z"}),
+            json!({"limit": "2Gi", "outcome": "survived", "last": "2026-01-08T00:00:00Z"}),
+        ];
+        let known = rows.into_iter().map(row).collect();
+        let findings = OomKilledMemoryLimit { known }
+            .judge(&review, &Evidence::default())
+            .findings;
+        assert!(
+            findings[0].help.starts_with("write 2Gi or more"),
+            "{}",
+            findings[0].help
+        );
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_true_is_refused_when_it_is_read() {
+        for (row, complaint) in [
+            (
+                json!({"limit": "1e38", "outcome": "oomKilled"}),
+                "limit \"1e38\"",
+            ),
+            (json!({"limit": "0", "outcome": "oomKilled"}), "limit \"0\""),
+            (
+                json!({"limit": "-1Gi", "outcome": "survived"}),
+                "limit \"-1Gi\"",
+            ),
+            (
+                json!({"limit": "1Gi", "outcome": "oomKilled", "times": 0}),
+                "times is 0",
+            ),
+            (json!({"limit": "1Gi"}), "outcome is missing"),
+            (json!({"outcome": "survived"}), "limit is missing"),
+        ] {
+            let record = self::row(row);
+            let problem = Row::of(&record).err().unwrap();
+            assert!(problem.starts_with(complaint), "{problem}");
+        }
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use forestall::report::metrics::Metrics;
 use forestall::webhook::server::{Limits, Server};
 use forestall::webhook::tls::{Certificates, Files};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::control_plane::{Output, eventually, run};
@@ -46,14 +46,25 @@ impl Recorder {
         let kept = Arc::clone(&objects);
         let record = async move |body: Bytes| {
             let review: Value = serde_json::from_slice(&body).unwrap();
-            kept.lock().unwrap().push(review["request"]["object"].clone());
+            kept.lock()
+                .unwrap()
+                .push(review["request"]["object"].clone());
             let response = json!({"uid": review["request"]["uid"], "allowed": true});
             json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string()
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let files = Files { certificate: pki().path("tls.crt"), key: pki().path("tls.key") };
-        let certificates = Arc::new(Certificates::from_files(files, Arc::new(Metrics::default())).unwrap());
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let files = Files {
+            certificate: pki().path("tls.crt"),
+            key: pki().path("tls.key"),
+        };
+        let certificates =
+            Arc::new(Certificates::from_files(files, Arc::new(Metrics::default())).unwrap());
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Server {
             listener,
@@ -63,7 +74,10 @@ impl Recorder {
             metrics: None,
         };
         runtime.spawn(server.run(std::future::pending()));
-        let recorder = Self { objects, _runtime: runtime };
+        let recorder = Self {
+            objects,
+            _runtime: runtime,
+        };
         recorder.register(site, port);
         recorder
     }
@@ -87,9 +101,13 @@ impl Recorder {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
             }],
         });
-        site.cluster.must(&["apply", "-f", "-"], &configuration.to_string());
+        site.cluster
+            .must(&["apply", "-f", "-"], &configuration.to_string());
         eventually("a recorded object", || {
-            site.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod("probe", "128Mi").to_string());
+            site.kubectl(
+                &["create", "--dry-run=server", "-f", "-"],
+                &pod("probe", "128Mi").to_string(),
+            );
             !self.objects.lock().unwrap().is_empty()
         });
     }
@@ -97,8 +115,12 @@ impl Recorder {
     /// What the API server sent of the newest request for this object.
     fn sent(&self, name: &str) -> Value {
         let objects = self.objects.lock().unwrap();
-        let sent = objects.iter().rev().find(|object| object["metadata"]["name"] == name);
-        sent.cloned().unwrap_or_else(|| panic!("{name} was not sent"))
+        let sent = objects
+            .iter()
+            .rev()
+            .find(|object| object["metadata"]["name"] == name);
+        sent.cloned()
+            .unwrap_or_else(|| panic!("{name} was not sent"))
     }
 }
 
@@ -110,7 +132,8 @@ fn at_the_api_server(output: &Output) -> Told {
     let mut told = Told::new();
     let rule = |text: &str| {
         let (rule, message) = text.split_once(": ")?;
-        forestall::rules::catalogue::find(rule).map(|entry| (entry.meta.name.to_owned(), message.to_owned()))
+        forestall::rules::catalogue::find(rule)
+            .map(|entry| (entry.meta.name.to_owned(), message.to_owned()))
     };
     let lines: Vec<_> = output.stderr.lines().collect();
     for pair in lines.windows(2) {
@@ -120,7 +143,10 @@ fn at_the_api_server(output: &Output) -> Told {
             told.insert((rule, "error", path.to_owned(), message));
         }
     }
-    for warning in lines.iter().filter_map(|line| line.strip_prefix("Warning: ")) {
+    for warning in lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("Warning: "))
+    {
         if let Some((rule, message)) = rule(warning) {
             told.insert((rule, "warning", String::new(), message));
         }
@@ -137,24 +163,53 @@ fn in_files(report: &Value) -> Told {
             let path = forestall::verdict::wording::field_path(&text(finding, "path"));
             (rule, "error", path, message)
         } else {
-            (rule, "warning", String::new(), format!("{message}; {}", text(finding, "help").lines().next().unwrap()))
+            (
+                rule,
+                "warning",
+                String::new(),
+                format!(
+                    "{message}; {}",
+                    text(finding, "help").lines().next().unwrap()
+                ),
+            )
         }
     };
-    report["findings"].as_array().unwrap().iter().map(tell).collect()
+    report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(tell)
+        .collect()
 }
 
 /// What the registry of this test answers, as an evidence file.
 fn evidence(registry: &Registry) -> String {
-    let mut images: Vec<_> = IMAGES.iter().map(|image| format!("  {image}: exists")).collect();
-    let missing = ["prom/prometheus:v2.56.1", "grafana/loki:2.10.6", "grafana/alloy:1.5.0"];
+    let mut images: Vec<_> = IMAGES
+        .iter()
+        .map(|image| format!("  {image}: exists"))
+        .collect();
+    let missing = [
+        "prom/prometheus:v2.56.1",
+        "grafana/loki:2.10.6",
+        "grafana/alloy:1.5.0",
+    ];
     images.extend(missing.iter().map(|image| format!("  {image}: missing")));
     let tags = ["prom/prometheus", "grafana/loki", "grafana/alloy"].map(|repository| {
-        let of = |image: &&str| image.split_once(':').filter(|(name, _)| *name == repository).map(|(_, tag)| tag.to_owned());
+        let of = |image: &&str| {
+            image
+                .split_once(':')
+                .filter(|(name, _)| *name == repository)
+                .map(|(_, tag)| tag.to_owned())
+        };
         let tags: Vec<_> = IMAGES.iter().filter_map(of).collect();
         format!("  {repository}: [{}]", tags.join(", "))
     });
     assert_eq!(registry.digests.len(), IMAGES.len());
-    format!("images:\n{}\ntags:\n{}\n", images.join("\n"), tags.join("\n"))
+    format!(
+        "images:\n{}\ntags:\n{}\n",
+        images.join("\n"),
+        tags.join("\n")
+    )
 }
 
 #[test]
@@ -176,22 +231,44 @@ fn the_webhook_and_the_check_command_find_the_same() {
     for name in EXAMPLES {
         let file = example(name);
         let output = site.kubectl(&["create", "-f", file.to_str().unwrap()], "");
-        let [object] = &crate::incidents::objects(name)[..] else { panic!("{name} has one object") };
+        let [object] = &crate::incidents::objects(name)[..] else {
+            panic!("{name} has one object")
+        };
         let sent = recorder.sent(object["metadata"]["name"].as_str().unwrap());
         let sent = write(name, &sent.to_string());
         let mut check = Command::new(env!("CARGO_BIN_EXE_forestall"));
         check.args(["check", "--offline", "-o", "json"]);
-        check.arg("--config").arg(&config).arg("--evidence").arg(&evidence);
-        check.arg("--cluster-state").arg(example("crds")).arg("-f").arg(sent);
+        check
+            .arg("--config")
+            .arg(&config)
+            .arg("--evidence")
+            .arg(&evidence);
+        check
+            .arg("--cluster-state")
+            .arg(example("crds"))
+            .arg("-f")
+            .arg(sent);
         let checked = run(&mut check, "");
-        let report: Value = serde_json::from_str(&checked.stdout).unwrap_or_else(|error| panic!("{error}: {checked:?}"));
+        let report: Value = serde_json::from_str(&checked.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {checked:?}"));
         let told = at_the_api_server(&output);
-        assert_eq!(told, in_files(&report), "{name}: left the webhook ({}), right check", output.stderr);
+        assert_eq!(
+            told,
+            in_files(&report),
+            "{name}: left the webhook ({}), right check",
+            output.stderr
+        );
         assert_eq!(report["errors"], json!([]), "{name}");
         let refused = told.iter().any(|(_, level, ..)| *level == "error");
         assert_eq!(output.success, !refused, "{name}: {}", output.stderr);
-        assert_eq!(checked.success, !refused, "{name}: the exit status of check");
+        assert_eq!(
+            checked.success, !refused,
+            "{name}: the exit status of check"
+        );
         found += told.len();
     }
-    assert!(found >= 6, "only {found} findings: the examples show little");
+    assert!(
+        found >= 6,
+        "only {found} findings: the examples show little"
+    );
 }

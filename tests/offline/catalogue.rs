@@ -321,12 +321,8 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
     let enforce = Config::default;
     for (before, after, refused) in [
         // A raise is a repair, however far it is from enough.
-        (
-            pod(["a:1", "a:1"], "1m"),
-            pod(["a:1", "a:1"], "512m"),
-            false,
-        ),
-        (pod(["a:1", "a:1"], "512m"), pod(["a:1", "a:1"], "1m"), true),
+        (pod(["a:1", "a:1"], "1m"), pod(["a:1", "a:1"], "512"), false),
+        (pod(["a:1", "a:1"], "512"), pod(["a:1", "a:1"], "1m"), true),
         (
             pod(["a:bad", "a:1"], "1Gi"),
             pod(["a:1", "a:1"], "1Gi"),
@@ -344,10 +340,10 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
         ),
         (
             pod(["a:bad", "a:1"], "1m"),
-            pod(["a:bad", "a:1"], "2m"),
+            pod(["a:bad", "a:1"], "2k"),
             false,
         ),
-        (pod(["a:1", "a:1"], "1m"), pod(["a:bad", "a:1"], "2m"), true),
+        (pod(["a:1", "a:1"], "1m"), pod(["a:bad", "a:1"], "2k"), true),
     ] {
         let verdict = verdict(
             enforce(),

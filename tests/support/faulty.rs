@@ -59,8 +59,14 @@ fn converse(stream: &TcpStream, told: &Mutex<Answer>) {
         match answer {
             Answer::Http(status, headers, body) => {
                 let length = body.len();
-                let body = if request.starts_with("HEAD") { "" } else { body };
-                let text = format!("HTTP/1.1 {status}\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}");
+                let body = if request.starts_with("HEAD") {
+                    ""
+                } else {
+                    body
+                };
+                let text = format!(
+                    "HTTP/1.1 {status}\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}"
+                );
                 let mut stream = stream;
                 if stream.write_all(text.as_bytes()).is_err() {
                     return;
