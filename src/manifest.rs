@@ -528,7 +528,7 @@ mod tests {
             "x".repeat(1 << 20),
             "*x, ".repeat(1000)
         );
-        let merges = format!("a: &x {{b: 1}}\nc:\n{}", "  <<: *x\n".repeat(200_000));
+        let merges = format!("a: &x {{b: 1}}\nc:\n{}", "  <<: *x\n".repeat(30_000));
         let itself = "a: &x [1, *x]\n".to_owned();
         let merged_itself = "a: &x {<<: *x}\n".to_owned();
         let chain: Vec<_> = (1..300)

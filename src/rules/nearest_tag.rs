@@ -278,43 +278,55 @@ fn is_for_windows(tag: &str) -> bool {
 }
 
 /// How many letters must be changed, left out, put in or swapped with the next one, if at most two
-/// (the optimal string alignment distance, in a band of five columns).
+/// (the optimal string alignment distance).
+///
+/// Of its table only the five cells of a row around the diagonal can be that near. Cell `k` of row
+/// `row` is column `row + k - 2`.
 fn distance(left: &str, right: &str) -> Option<usize> {
     const MOST_MISTAKES: usize = 2;
+    const FAR: usize = MOST_MISTAKES + 1;
+    const BAND: usize = 2 * MOST_MISTAKES + 1;
     let (left, right) = (left.as_bytes(), right.as_bytes());
     if left.len().abs_diff(right.len()) > MOST_MISTAKES {
         return None;
     }
-    let far = MOST_MISTAKES + 1;
-    let mut before_last = vec![far; right.len() + 1];
-    let mut last: Vec<usize> = (0..=right.len()).map(|column| column.min(far)).collect();
+    let mut before_last = [FAR; BAND];
+    let mut last = [FAR, FAR, 0, 1, 2];
     for row in 1..=left.len() {
-        let mut current = vec![far; right.len() + 1];
-        if row <= MOST_MISTAKES {
-            current[0] = row;
-        }
-        let band =
-            row.saturating_sub(MOST_MISTAKES).max(1)..=(row + MOST_MISTAKES).min(right.len());
-        for column in band {
+        let mut current = [FAR; BAND];
+        for k in 0..BAND {
+            let column = match (row + k).checked_sub(MOST_MISTAKES) {
+                Some(0) => {
+                    current[k] = row;
+                    continue;
+                }
+                Some(column) if column <= right.len() => column,
+                _ => continue,
+            };
             let changed = usize::from(left[row - 1] != right[column - 1]);
-            let mut fewest = (last[column] + 1)
-                .min(current[column - 1] + 1)
-                .min(last[column - 1] + changed);
+            let mut fewest = last[k] + changed;
+            if k > 0 {
+                fewest = fewest.min(current[k - 1] + 1);
+            }
+            if let Some(above) = last.get(k + 1) {
+                fewest = fewest.min(above + 1);
+            }
             let swapped = row > 1
                 && column > 1
                 && left[row - 1] == right[column - 2]
                 && left[row - 2] == right[column - 1];
             if swapped {
-                fewest = fewest.min(before_last[column - 2] + 1);
+                fewest = fewest.min(before_last[k] + 1);
             }
-            current[column] = fewest.min(far);
+            current[k] = fewest;
         }
-        if current.iter().all(|mistakes| *mistakes >= far) {
+        if current.iter().all(|mistakes| *mistakes >= FAR) {
             return None;
         }
         before_last = std::mem::replace(&mut last, current);
     }
-    last.last().copied().filter(|mistakes| *mistakes < far)
+    let mistakes = last[right.len() + MOST_MISTAKES - left.len()];
+    (mistakes < FAR).then_some(mistakes)
 }
 
 #[cfg(test)]
