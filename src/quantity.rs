@@ -212,7 +212,7 @@ fn times(whole: &str, fraction: &str, factor: u128) -> u128 {
     let mut inexact = false;
     let fraction = fraction.bytes().rev().fold(0, |number, byte| {
         let sum = digit(byte) * factor + number;
-        inexact |= sum % 10 != 0;
+        inexact |= !sum.is_multiple_of(10);
         sum / 10
     });
     whole
@@ -235,7 +235,7 @@ impl QuantityError {
     }
 }
 
-/// What somebody who writes 512MB, 512mi, 1g, 1 Gi or 1_000 most probably means.
+/// What somebody who writes 512MB, 512mi, 1g, `1 Gi` or `1_000` most probably means.
 fn respell(seen: &str) -> Option<String> {
     let plain: String = seen
         .chars()

@@ -15,7 +15,7 @@ pub(super) struct Objects {
     pub(super) problem: Option<Problem>,
 }
 
-/// Walks over text that serde_json has read, and so is known to be JSON.
+/// Walks over text that `serde_json` has read, and so is known to be JSON.
 struct Walker<'a> {
     rest: &'a str,
     position: Position,
@@ -103,7 +103,7 @@ impl<'a> Walker<'a> {
                     self.skip_space();
                     self.advance(1);
                     let value = self.value();
-                    // Of two equal keys the last holds, for serde_json and for kubectl.
+                    // Of two equal keys the last holds, for `serde_json` and for kubectl.
                     entries.insert(serde_json::from_str(key).unwrap_or_default(), value);
                 }
                 Some(b',') => self.advance(1),

@@ -36,10 +36,10 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Scal
         (Some("null"), Scalar::Null)
         | (Some("bool"), Scalar::Bool(_))
         | (Some("int"), Scalar::Integer(_) | Scalar::Unsigned(_))
-        | (Some("float"), Scalar::Float(_)) => guessed,
+        | (Some("float"), Scalar::Float(_))
+        | (Some("timestamp"), Scalar::Text(_)) => guessed,
         #[expect(clippy::cast_precision_loss, reason = "go-yaml converts it so")]
         (Some("float"), Scalar::Integer(number)) => Scalar::Float(*number as f64),
-        (Some("timestamp"), Scalar::Text(_)) => guessed,
         (Some(kind @ ("null" | "bool" | "int" | "float" | "timestamp")), _) => {
             let shown: String = text.chars().take(LONGEST_SHOWN).collect();
             return Err(format!(

@@ -291,7 +291,9 @@ impl Resolver<'_> {
 
     fn scalar(&self, index: usize) -> Result<Scalar, Problem> {
         let Kind::Scalar { text, plain, tag } = &self.nodes[index].kind else {
-            return Err(self.problem(index, "a key is no list and no map; write text".to_owned()));
+            let message = "a key is no list and no map; write text, or where {{ }} is a template, \
+                           check the output of helm template";
+            return Err(self.problem(index, message.to_owned()));
         };
         let scalar = scalar::resolve(text, *plain, tag.as_deref());
         scalar.map_err(|message| self.problem(index, message))
