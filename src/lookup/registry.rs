@@ -52,8 +52,10 @@ const MISSING: Duration = Duration::from_secs(30);
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
-/// Questions that are under way at one time: all, to one host, and to Docker Hub, which counts.
-const MOST_AT_ONCE: usize = 32;
+/// Questions that are under way at one time: to hosts that have answered before, to all others, to
+/// one host, and to Docker Hub, which counts.
+const MOST_TO_READABLE: usize = 16;
+const MOST_TO_STRANGERS: usize = 16;
 const MOST_PER_HOST: usize = 4;
 const MOST_TO_DOCKER_HUB: usize = 2;
 /// Questions that wait or are under way. An answer that comes after seconds helps nobody.
@@ -115,8 +117,8 @@ impl RegistryClient {
             readable: RwLock::default(),
             limits: Limits {
                 waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-                readable: Semaphore::new(MOST_AT_ONCE / 2),
-                strangers: Semaphore::new(MOST_AT_ONCE / 2),
+                readable: Semaphore::new(MOST_TO_READABLE),
+                strangers: Semaphore::new(MOST_TO_STRANGERS),
                 hosts: Cache::new(MOST_HOSTS as u64),
             },
             metrics,
@@ -177,9 +179,11 @@ impl Inner {
         };
         let domain = &image.repository.domain;
         let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
+        let took = begun.elapsed();
         self.count(domain, outcome);
-        self.observe(domain, has_read, begun.elapsed());
-        tracing::debug!(registry = %domain, outcome, "asked a registry");
+        self.observe(domain, has_read, took);
+        let duration_ms = took.as_millis();
+        tracing::debug!(registry = %domain, outcome, duration_ms, "asked a registry");
         Arc::new(answer)
     }
 
@@ -305,4 +309,51 @@ fn weight(_: &ImageReference, answer: &Answer) -> u32 {
         _ => 0,
     };
     u32::try_from(1 + bytes / BYTES_PER_ANSWER).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{Missing, MissingPart};
+
+    fn missing(tags: usize) -> Result<ImageState, Obstacle> {
+        Ok(ImageState::Missing(Missing {
+            what: MissingPart::Tag,
+            asked: String::new(),
+            tags: Arc::new(vec!["v1.2.3".to_owned(); tags]),
+        }))
+    }
+
+    #[test]
+    fn registry_case_73_what_may_change_soon_is_asked_again_soon() {
+        let reference = |text: &str| ImageReference::parse(text).unwrap().pulled();
+        let tag = reference("nginx:1");
+        let digest = reference(&format!("nginx@sha256:{}", "a".repeat(64)));
+        for (image, answer, seconds) in [
+            (&tag, Ok(ImageState::Exists), 600),
+            (&digest, Ok(ImageState::Exists), 86_400),
+            (&tag, missing(0), 30),
+            (&digest, missing(0), 30),
+            (&tag, Err(Obstacle::Denied(401)), 60),
+            (&tag, Err(Obstacle::Status(500)), 5),
+            (&tag, Err(Obstacle::TimedOut), 5),
+            (
+                &tag,
+                Err(Obstacle::TokenServer(Box::new(Obstacle::Denied(403)))),
+                60,
+            ),
+        ] {
+            let lifetime = lifetime(image, &answer);
+            assert_eq!(lifetime.as_secs(), seconds, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_weighs_what_its_tags_weigh() {
+        let image = ImageReference::parse("nginx").unwrap();
+        assert_eq!(weight(&image, &Arc::new(Ok(ImageState::Exists))), 1);
+        assert_eq!(weight(&image, &Arc::new(missing(0))), 1);
+        let many = weight(&image, &Arc::new(missing(20_000)));
+        assert!((500..1000).contains(&many), "{many}");
+    }
 }

@@ -199,6 +199,8 @@ impl Hosts {
             _ => domain,
         };
         let base = own_address(server, false).ok_or(Refusal::NoHost)?;
+        // Even where another registry's server is on loopback: in an image it means the node's.
+        check_host(&base)?;
         self.permit(&base)?;
         Ok(Endpoint {
             asked: anonymous(&base),
@@ -218,14 +220,11 @@ impl Hosts {
             _ if url.scheme() != "https" => return Err(Refusal::Plain),
             _ => {}
         }
-        if let Some(address) = literal(url) {
-            return check_public(address);
-        }
         // The resolver knows names only, and trusts a configured one whatever its port.
-        if self.configured.keys().any(|(host, _)| *host == place.0) {
+        if literal(url).is_none() && self.configured.keys().any(|(host, _)| *host == place.0) {
             return Err(Refusal::Internal);
         }
-        check_name(&place.0)
+        check_host(url)
     }
 }
 
@@ -291,8 +290,13 @@ fn anonymous(base: &Url) -> String {
     format!("{} (anonymous)", authority(base))
 }
 
-/// Names that mean something inside: of this machine, of the cluster, of the cloud.
-fn check_name(name: &str) -> Result<(), Refusal> {
+/// Whether a host may be asked that nobody configured.
+fn check_host(url: &Url) -> Result<(), Refusal> {
+    if let Some(address) = literal(url) {
+        return check_public(address);
+    }
+    // Names that mean something inside: of this machine, of the cluster, of the cloud.
+    let name = url.host_str().unwrap_or_default().trim_end_matches('.');
     let labels: Vec<&str> = name.split('.').collect();
     match labels.as_slice() {
         ["localhost"] | [.., "localhost"] => Err(Refusal::Loopback),
@@ -404,6 +408,19 @@ mod tests {
             assert_eq!(permit(&hosts, url), Err(refusal), "{url}");
         }
         assert_eq!(permit(&hosts, "https://auth.docker.io/token"), Ok(()));
+    }
+
+    #[test]
+    fn an_image_on_loopback_means_the_node_whatever_server_listens_here() {
+        let hosts = hosts(&[
+            ("docker.io", Some("https://127.0.0.1:5000"), false),
+            ("quay.io", Some("https://localhost:5001"), false),
+            ("localhost:5002", None, true),
+        ]);
+        for domain in ["127.0.0.1:5000", "localhost:5001"] {
+            assert_eq!(hosts.endpoint(domain).unwrap_err(), Refusal::Loopback);
+        }
+        assert!(hosts.endpoint("localhost:5002").is_ok());
     }
 
     #[test]
