@@ -116,7 +116,12 @@ impl Serve {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, seen).await.unwrap();
+        let seen = timeout(PATIENCE, seen).await;
+        assert!(
+            seen.is_ok(),
+            "no {line:?} in\n{}",
+            self.admin("/metrics").await.1
+        );
     }
 
     /// Whether a Pod with a limit of 512m is let in.
@@ -452,6 +457,7 @@ async fn case_90_sigterm_ends_it_with_0_and_without_a_lost_request() {
     while start.elapsed() < Duration::from_secs(9) {
         // Answered, and closed by the answer.
         idle.write_all(request.as_bytes()).await.unwrap();
+        idle.flush().await.unwrap();
         let mut answer = String::new();
         timeout(PATIENCE, idle.read_to_string(&mut answer))
             .await
@@ -518,6 +524,7 @@ async fn case_20_of_two_thousand_reviews_at_a_time_the_surplus_is_shed_at_once()
     for stream in &mut crowd {
         let half = format!("{head}{}", &body[..body.len() / 2]);
         stream.write_all(half.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
     }
     let shed = format!(
         "forestall_requests_shed_total{{reason=\"reviews\"}} {}",
@@ -527,7 +534,9 @@ async fn case_20_of_two_thousand_reviews_at_a_time_the_surplus_is_shed_at_once()
     let (mut judged, mut turned_away) = (0, 0);
     for stream in &mut crowd {
         // Who was turned away may have been closed already.
-        let _ = stream.write_all(&body.as_bytes()[body.len() / 2..]).await;
+        let rest = &body.as_bytes()[body.len() / 2..];
+        let _ = stream.write_all(rest).await;
+        let _ = stream.flush().await;
         let mut answer = [0; 512];
         let count = timeout(PATIENCE, stream.read(&mut answer))
             .await

@@ -141,6 +141,7 @@ impl Client {
 
     async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
     }
 
     /// Reads one answer, byte by byte, so that the next one is left alone.
