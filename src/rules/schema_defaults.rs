@@ -1,4 +1,4 @@
-//! The defaults that a CustomResourceDefinition writes into objects: which ones there are, and
+//! The defaults that a `CustomResourceDefinition` writes into objects: which ones there are, and
 //! which ones an object leaves to it.
 //!
 //! The API server writes them before any webhook is asked (apiextensions-apiserver,
@@ -215,12 +215,16 @@ fn complete(schema: &Value, value: &mut Value) {
                 }
             }
             if let Some(schema) = free_keys(schema) {
-                map.values_mut().for_each(|value| complete(schema, value));
+                for value in map.values_mut() {
+                    complete(schema, value);
+                }
             }
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| complete(schema, item));
+                for item in items {
+                    complete(schema, item);
+                }
             }
         }
         _ => {}

@@ -1,5 +1,5 @@
-//! `unignored-live-fields`: an Application that Argo CD will show as OutOfSync for fields that the
-//! cluster writes and Git does not hold.
+//! `unignored-live-fields`: an Application that Argo CD will show as out of sync, for fields that
+//! the cluster writes and Git does not hold.
 //!
 //! The patch adds a list where there is none. It never adds to a list: Argo CD compares a list as a
 //! whole, so the parent of the Application would patch it back. There, the message says what to
@@ -83,11 +83,11 @@ struct Field {
 
 impl Rule for UnignoredLiveFields {
     fn questions(&self, review: &Review) -> Vec<Question> {
+        let mut questions = Vec::new();
         let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
-        if is_generated(review) || !(secrets || services) {
-            return Vec::new();
+        if secrets || services {
+            questions.push(Question::ArgoCdVersion);
         }
-        let mut questions = vec![Question::ArgoCdVersion];
         if secrets {
             questions.push(Question::ArgoCdServerSideDiff);
             questions.push(Question::Definition {
@@ -100,8 +100,7 @@ impl Rule for UnignoredLiveFields {
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
         let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
-        // What a controller generates, it also writes back; its ApplicationSet is the place.
-        if is_generated(review) || !(secrets || services) {
+        if !(secrets || services) {
             return Judgement::default();
         }
         let version = match evidence.argocd_version().and_then(Version::parse) {
@@ -119,38 +118,14 @@ impl Rule for UnignoredLiveFields {
         if services && version < FIRST_WITHOUT_STATUS {
             needed.push(LiveFields::status_of_api_services());
         }
-        // Half a list now would stand in the way of the whole one a moment later.
-        let soon_known = |reason: &Unknown| !reason.is_lasting();
-        if judgement
-            .abstained
-            .iter()
-            .any(|item| soon_known(&item.reason))
-        {
-            return judgement;
-        }
-        if needed.is_empty() {
-            return judgement;
-        }
-        match review.object.pointer("/spec/ignoreDifferences") {
-            None => judgement.findings.extend(absent(review, &needed, version)),
-            Some(Value::Array(entries)) => {
-                let namespace = text(&review.object, "/spec/destination/namespace");
-                let missing = needed
-                    .into_iter()
-                    .filter_map(|live| live.without_covered(entries, namespace));
-                judgement
-                    .findings
-                    .extend(missing.map(|live| uncovered(&live, entries.len(), version)));
-            }
-            Some(_) => judgement.add(
-                "spec.ignoreDifferences",
-                Err(Unknown::unreadable("/spec/ignoreDifferences", "is no list")),
-            ),
+        if !needed.is_empty() {
+            inspect(review, needed, version, &mut judgement);
         }
         judgement
     }
 }
 
+/// What a controller generates, it also writes back; its template is the place to change.
 fn is_generated(review: &Review) -> bool {
     review.owner_references().next().is_some()
 }
@@ -159,11 +134,10 @@ fn is_generated(review: &Review) -> bool {
 /// one value. Server-side diff, asked for by the Application itself, knows the defaults.
 fn compares_by_structure(review: &Review) -> bool {
     let options = review.object.pointer("/spec/syncPolicy/syncOptions");
-    options.and_then(Value::as_array).is_some_and(|options| {
-        options
-            .iter()
-            .any(|option| option == "ServerSideApply=true")
-    }) && !has_compare_option(review, "ServerSideDiff=true")
+    let mut options = options.and_then(Value::as_array).into_iter().flatten();
+    options.any(|option| option == "ServerSideApply=true")
+        && !has_compare_option(review, "ServerSideDiff=true")
+        && !is_generated(review)
 }
 
 fn has_compare_option(review: &Review, wanted: &str) -> bool {
@@ -172,17 +146,17 @@ fn has_compare_option(review: &Review, wanted: &str) -> bool {
         .is_some_and(|options| options.split(',').any(|option| option.trim() == wanted))
 }
 
+/// Whether Argo CD has seen an `APIService` among the resources; a new object has no status yet.
 fn shows_api_services(review: &Review) -> bool {
     let is_one = |resource: &Value| {
         text(resource, "/group") == Some("apiregistration.k8s.io")
             && text(resource, "/kind") == Some("APIService")
     };
-    review.object.get("spec").is_some_and(Value::is_object)
-        && review
-            .object
-            .pointer("/status/resources")
-            .and_then(Value::as_array)
-            .is_some_and(|resources| resources.iter().any(is_one))
+    let resources = review.object.pointer("/status/resources");
+    let mut resources = resources.and_then(Value::as_array).into_iter().flatten();
+    resources.any(is_one)
+        && review.object.get("spec").is_some_and(Value::is_object)
+        && !is_generated(review)
 }
 
 /// The defaults in list items that the installed definition writes, unless Argo CD compares by
@@ -217,18 +191,44 @@ fn defaults_of_external_secrets(
     }))
 }
 
-fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Option<Finding> {
+fn inspect(review: &Review, needed: Vec<LiveFields>, version: Version, judgement: &mut Judgement) {
+    match review.object.pointer("/spec/ignoreDifferences") {
+        None => {
+            let mut finding = absent(review, &needed, version);
+            // Half a list now would stand in the way of the whole one a moment later.
+            let abstained = &judgement.abstained;
+            if abstained.iter().any(|item| !item.reason.is_lasting()) {
+                finding.fix = None;
+            }
+            judgement.findings.push(finding);
+        }
+        Some(Value::Array(entries)) => {
+            let namespace = text(&review.object, "/spec/destination/namespace");
+            let missing = needed
+                .into_iter()
+                .filter_map(|live| live.without_covered(entries, namespace));
+            let findings = missing.map(|live| uncovered(&live, entries.len(), version));
+            judgement.findings.extend(findings);
+        }
+        Some(_) => judgement.add(
+            "spec.ignoreDifferences",
+            Err(Unknown::unreadable("/spec/ignoreDifferences", "is no list")),
+        ),
+    }
+}
+
+fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
     let entries: Vec<_> = needed.iter().map(LiveFields::entry).collect();
     let written: Vec<_> = needed.iter().map(LiveFields::in_yaml).collect();
     let what: Vec<_> = needed.iter().map(|live| live.what).collect();
-    Some(Finding {
+    Finding {
         certainty: Certainty::Likely,
         path: "/spec/ignoreDifferences".to_owned(),
         item: "spec.ignoreDifferences".to_owned(),
         value: "absent".to_owned(),
         magnitude: None,
         message: format!(
-            "spec.ignoreDifferences is absent, so Argo CD {version} shows {} as OutOfSync",
+            "spec.ignoreDifferences is absent, so Argo CD {version} will report OutOfSync for {}",
             what.join(" and ")
         ),
         help: format!(
@@ -240,22 +240,26 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Option<Fi
             &["spec", "ignoreDifferences"],
             Value::Array(entries),
         ),
-    })
+    }
 }
 
 fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
-    let plural = if entries == 1 { "entry" } else { "entries" };
+    let value = match entries {
+        0 => "empty".to_owned(),
+        1 => "1 entry".to_owned(),
+        many => format!("{many} entries"),
+    };
     Finding {
         certainty: Certainty::Likely,
         path: "/spec/ignoreDifferences".to_owned(),
         item: format!("{}/{}", live.group, live.kind),
-        value: format!("{entries} {plural}"),
         magnitude: None,
         message: format!(
-            "spec.ignoreDifferences has {entries} {plural} and does not cover {}, so Argo CD \
-             {version} shows them as OutOfSync",
+            "spec.ignoreDifferences ({value}) does not cover {}, so Argo CD {version} will report \
+             OutOfSync",
             live.what
         ),
+        value,
         help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
         fix: None,
     }
@@ -474,6 +478,38 @@ mod tests {
         );
     }
 
+    /// The example has the defaults of external-secrets 1.2.0, so that the demo shows what a real
+    /// cluster would.
+    #[test]
+    fn the_definition_in_the_examples_has_all_defaults_of_1_2_0() {
+        let text = include_str!("../../examples/crds/externalsecrets.yaml");
+        let definition: Value = serde_saphyr::from_str(text).unwrap();
+        let found = schema_defaults::in_list_items(&definition["spec"]);
+        let found: Vec<_> = found
+            .iter()
+            .map(|default| jq::guarded(&default.steps, &default.value))
+            .collect();
+        insta::assert_snapshot!(found.join("\n"), @r#"
+        .spec.data[]?.remoteRef.conversionStrategy | select(. == "Default")
+        .spec.data[]?.remoteRef.decodingStrategy | select(. == "None")
+        .spec.data[]?.remoteRef.metadataPolicy | select(. == "None")
+        .spec.data[]?.sourceRef.generatorRef.apiVersion | select(. == "generators.external-secrets.io/v1alpha1")
+        .spec.dataFrom[]?.extract.conversionStrategy | select(. == "Default")
+        .spec.dataFrom[]?.extract.decodingStrategy | select(. == "None")
+        .spec.dataFrom[]?.extract.metadataPolicy | select(. == "None")
+        .spec.dataFrom[]?.find.conversionStrategy | select(. == "Default")
+        .spec.dataFrom[]?.find.decodingStrategy | select(. == "None")
+        .spec.dataFrom[]?.rewrite[]?.merge.conflictPolicy | select(. == "Error")
+        .spec.dataFrom[]?.rewrite[]?.merge.into | select(. == "")
+        .spec.dataFrom[]?.rewrite[]?.merge.priorityPolicy | select(. == "Strict")
+        .spec.dataFrom[]?.rewrite[]?.merge.strategy | select(. == "Extract")
+        .spec.dataFrom[]?.sourceRef.generatorRef.apiVersion | select(. == "generators.external-secrets.io/v1alpha1")
+        .spec.target.template.templateFrom[]?.configMap.items[]?.templateAs | select(. == "Values")
+        .spec.target.template.templateFrom[]?.secret.items[]?.templateAs | select(. == "Values")
+        .spec.target.template.templateFrom[]?.target | select(. == "Data")
+        "#);
+    }
+
     #[test]
     fn case_24_a_list_of_its_own_gets_the_yaml_for_git() {
         let list =
@@ -689,20 +725,23 @@ mod tests {
     #[test]
     fn half_a_list_is_added_only_where_the_rest_will_stay_unknown() {
         let review = with_api_service(application());
-        let counts = |reason: Unknown| {
+        let patches = |question: Question, reason: Unknown| {
             let mut evidence = usual();
-            evidence.insert(definition_question(), Err(reason));
+            evidence.insert(question, Err(reason));
             let judgement = judge(&review, &evidence);
-            (judgement.findings.len(), judgement.abstained.len())
+            assert_eq!(
+                (judgement.findings.len(), judgement.abstained.len()),
+                (1, 1)
+            );
+            judgement.findings[0].fix.is_some()
         };
-        assert_eq!(counts(Unknown::NotSynced), (0, 1));
-        assert_eq!(
-            counts(Unknown::Unavailable("not installed".to_owned())),
-            (1, 1)
-        );
+        let absent = Unknown::Unavailable("not installed".to_owned());
+        assert!(patches(definition_question(), absent));
+        for soon_known in [Unknown::NotSynced, Unknown::NotAsked] {
+            assert!(!patches(definition_question(), soon_known));
+        }
+        assert!(!patches(Question::ArgoCdServerSideDiff, Unknown::TimedOut));
         let mut evidence = usual();
-        evidence.insert(Question::ArgoCdServerSideDiff, Err(Unknown::TimedOut));
-        assert_eq!(judge(&review, &evidence).findings, []);
         evidence.insert(Question::ArgoCdServerSideDiff, Err(Unknown::NotAsked));
         repaired(&review, &evidence);
     }

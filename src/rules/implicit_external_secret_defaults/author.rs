@@ -88,8 +88,7 @@ impl<'a> Author<'a> {
                 (Operation::Apply, Says::Written) => return Says::Written,
                 (Operation::Apply, Says::LeftOut) => said = Says::LeftOut,
                 // What server-side apply leaves to the definition has no manager at all. Where
-                // another one owns it, the object was not made by this Apply, as when an exported
-                // object is created again with its old records.
+                // another one owns it, this Apply is not the whole story.
                 (_, Says::Nothing) | (Operation::Other, Says::Written) => return Says::Nothing,
                 (Operation::Other, Says::LeftOut) => {}
             }
@@ -98,15 +97,22 @@ impl<'a> Author<'a> {
     }
 }
 
-/// Whether a last-applied annotation is about this object; it is copied along with others.
+/// Whether a last-applied annotation is about this object; it is copied along with others. A part
+/// that one of them leaves out, such as the namespace, is left to the request.
 fn is_of(applied: &Value, object: &Value) -> bool {
-    let same = |pointer| text(applied, pointer) == text(object, pointer);
-    // kubectl writes the namespace into the annotation, other tools leave it to the request.
-    let namespace = text(applied, "/metadata/namespace");
-    same("/apiVersion")
-        && same("/kind")
-        && same("/metadata/name")
-        && (namespace.is_none() || same("/metadata/namespace"))
+    [
+        "/apiVersion",
+        "/kind",
+        "/metadata/name",
+        "/metadata/namespace",
+    ]
+    .iter()
+    .all(
+        |pointer| match (text(applied, pointer), text(object, pointer)) {
+            (Some(applied), Some(object)) => applied == object,
+            _ => true,
+        },
+    )
 }
 
 /// Whether a set of fields holds one: `{"f:spec": {"f:target": {"f:name": {}}}}`
@@ -216,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exported_object_that_is_created_again_proves_nothing() {
+    fn a_field_that_another_manager_owns_was_not_left_to_the_definition() {
         let name = json!({"f:spec": {"f:target": {"f:name": {}}}});
         let all = json!({"f:spec": {"f:target": {"f:name": {}, "f:deletionPolicy": {}}}});
         assert!(!left_out(&managed(&[("Apply", name), ("Update", all)])));

@@ -16,23 +16,18 @@ pub(super) fn guarded(steps: &[Step], default: &Value) -> String {
 }
 
 fn path(steps: &[Step]) -> String {
-    let mut text = String::new();
-    for step in steps {
-        match step {
-            Step::Key(key) if is_identifier(key) => text.push_str(&format!(".{key}")),
-            Step::Key(key) => {
-                text.push_str(&format!("{}[{}]", dot(&text), Value::from(key.as_str())))
-            }
-            // The question mark lets it pass where there is no list.
-            Step::Each => text.push_str(&format!("{}[]?", dot(&text))),
-        }
+    let step = |step: &Step| match step {
+        Step::Key(key) if is_identifier(key) => format!(".{key}"),
+        Step::Key(key) => format!("[{}]", Value::from(key.as_str())),
+        // The question mark lets it pass where there is no list.
+        Step::Each => "[]?".to_owned(),
+    };
+    let text: String = steps.iter().map(step).collect();
+    if text.starts_with('.') {
+        text
+    } else {
+        format!(".{text}")
     }
-    text
-}
-
-/// A path starts with a dot, whatever follows.
-fn dot(before: &str) -> &'static str {
-    if before.is_empty() { "." } else { "" }
 }
 
 fn is_identifier(key: &str) -> bool {
