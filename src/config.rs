@@ -147,6 +147,8 @@ pub struct ArgoCdSettings {
 pub enum NamespaceLabel {
     /// The label's mode, or none.
     Known(Option<Mode>),
+    /// The cache lacks the namespace: it was made a moment ago, and has no label that we know.
+    Absent,
     /// The namespaces have not been listed, so the label may say anything.
     NotSynced,
 }
@@ -362,6 +364,7 @@ impl Config {
         let configured = settings.and_then(|settings| settings.rules.get(rule));
         let (label, most) = match label {
             NamespaceLabel::Known(mode) => (mode, Mode::Enforce),
+            NamespaceLabel::Absent => (None, Mode::Enforce),
             NamespaceLabel::NotSynced => (None, Mode::Warn),
         };
         let of_namespace = settings.and_then(|settings| settings.mode).or(label);

@@ -157,6 +157,8 @@ pub enum Unknown {
         /// Whether that registry has ever let us read anything.
         answered_before: bool,
     },
+    /// The object asks for more facts than one review may.
+    TooMany,
     /// The object cannot be read there.
     Unreadable(String),
     /// The guardrail itself failed.
@@ -198,6 +200,7 @@ impl fmt::Display for Unknown {
             Self::NotSynced => f.write_str("the cluster has not been listed yet"),
             Self::Unavailable(what) | Self::Unreadable(what) => f.write_str(what),
             Self::Registry { host, why, .. } => write!(f, "{host}: {why}"),
+            Self::TooMany => f.write_str("the object asks for more facts than one review may"),
             Self::Panicked => f.write_str("the guardrail failed; please report it"),
         }
     }

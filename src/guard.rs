@@ -9,15 +9,19 @@ use json_patch::Patch;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError, Guardrail, Mode};
+use crate::config::{Config, ConfigError, Guardrail, Mode, NamespaceLabel};
 use crate::evidence::{Evidence, Question, Unknown};
 use crate::lookup::Lookup;
-use crate::review::{Door, Operation, Review, patch};
+use crate::review::{Door, Operation, Review, Subject, WatchedKind, patch};
 use crate::rules::{Finding, Judgement};
 use crate::verdict::{Action, Judged, Phase, Record, Scales, Verdict, Weighed, weigh};
 
 /// The parts of an object that are judged beside the whole: all other subresources are let through.
 pub(crate) const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
+
+/// Facts that one review may ask for. Real pods have a handful of images; an object made to hurt has
+/// as many as 3 MiB hold, and each would be a request to a registry.
+const MOST_QUESTIONS: usize = 64;
 
 /// All guardrails, the operator's decisions, and where the facts come from.
 pub struct Guard<L> {
@@ -61,6 +65,49 @@ impl<L: Lookup> Guard<L> {
         &self.lookup
     }
 
+    /// The kind as the catalogue has it, where a guardrail watches it.
+    #[must_use]
+    pub fn watched(&self, group: &str, kind: &str) -> Option<WatchedKind> {
+        self.guardrails
+            .iter()
+            .find_map(|guardrail| guardrail.watches(group, kind))
+    }
+
+    /// Whether any guardrail that watches this kind has work in this phase, whatever the modes are.
+    #[must_use]
+    pub fn has_a_say(&self, group: &str, kind: &str, phase: Phase) -> bool {
+        self.watchers(group, kind, phase).next().is_some()
+    }
+
+    /// The highest mode among those guardrails: it says whether a client may be told that its
+    /// object could not be judged at all.
+    #[must_use]
+    pub fn loudest(&self, subject: &Subject, phase: Phase) -> Mode {
+        let namespace = subject.namespace.as_deref();
+        let label = self.label(namespace);
+        self.watchers(&subject.group, &subject.kind, phase)
+            .map(|guardrail| {
+                self.config
+                    .mode(guardrail.entry.meta.name, namespace, label)
+            })
+            .max()
+            .unwrap_or(Mode::Off)
+    }
+
+    fn watchers(&self, group: &str, kind: &str, phase: Phase) -> impl Iterator<Item = &Guardrail> {
+        self.guardrails.iter().filter(move |guardrail| {
+            guardrail.watches(group, kind).is_some()
+                && (phase == Phase::Validate || guardrail.entry.meta.repairs)
+        })
+    }
+
+    /// Cluster-scoped objects are in no namespace, so no label speaks for them.
+    fn label(&self, namespace: Option<&str>) -> NamespaceLabel {
+        namespace.map_or(NamespaceLabel::Known(None), |namespace| {
+            self.lookup.label(namespace)
+        })
+    }
+
     /// Judges one object. Facts that do not arrive by `by` are unknown.
     pub async fn consider(
         &self,
@@ -72,12 +119,10 @@ impl<L: Lookup> Guard<L> {
         if is_never_refused(review) {
             return Verdict::default();
         }
-        let namespace = review.subject.namespace.as_deref();
-        let label = namespace.map_or_else(no_label, |namespace| self.lookup.label(namespace));
         let scales = Scales {
             phase,
             config: &self.config,
-            label,
+            label: self.label(review.subject.namespace.as_deref()),
             today,
         };
         let asked = self.asked(review, &scales);
@@ -94,11 +139,7 @@ impl<L: Lookup> Guard<L> {
                     .flat_map(move |guardrail| questions(guardrail, review))
             })
             .collect();
-        let evidence = if questions.is_empty() {
-            Evidence::default()
-        } else {
-            self.lookup.gather(questions, by).await
-        };
+        let evidence = self.evidence(questions, by).await;
         let judged = asked
             .iter()
             .map(|guardrail| Judged {
@@ -115,45 +156,55 @@ impl<L: Lookup> Guard<L> {
         weighed.verdict(review, phase, patch)
     }
 
+    async fn evidence(&self, mut questions: BTreeSet<Question>, by: Instant) -> Evidence {
+        let too_many = questions.iter().nth(MOST_QUESTIONS).cloned();
+        let left_out = too_many
+            .map(|first| questions.split_off(&first))
+            .unwrap_or_default();
+        let mut evidence = match questions.is_empty() {
+            true => Evidence::default(),
+            false => self.lookup.gather(questions, by).await,
+        };
+        for question in left_out {
+            evidence.insert(question, Err(Unknown::TooMany));
+        }
+        evidence
+    }
+
     /// The guardrails that watch this kind, are on here, and have a say in this phase.
     fn asked(&self, review: &Review, scales: &Scales<'_>) -> Vec<&Guardrail> {
-        self.guardrails
-            .iter()
-            .filter(|Guardrail { entry, .. }| {
-                let mode = scales.mode(review, &entry.meta);
-                let watches = &entry.meta.watches;
-                watches
-                    .iter()
-                    .any(|kind| review.subject.is(kind.group, kind.kind))
-                    && match scales.phase {
-                        Phase::Mutate => entry.meta.repairs && mode == Mode::Enforce,
-                        Phase::Validate => mode != Mode::Off,
-                    }
+        let Subject { group, kind, .. } = &review.subject;
+        self.watchers(group, kind, scales.phase)
+            .filter(|guardrail| match scales.phase {
+                Phase::Mutate => scales.mode(review, &guardrail.entry.meta) == Mode::Enforce,
+                Phase::Validate => scales.mode(review, &guardrail.entry.meta) != Mode::Off,
             })
             .collect()
     }
 }
 
-/// Cluster-scoped objects are in no namespace, so no label speaks for them.
-fn no_label() -> crate::config::NamespaceLabel {
-    crate::config::NamespaceLabel::Known(None)
+// === impl Guardrail ===
+
+impl Guardrail {
+    fn watches(&self, group: &str, kind: &str) -> Option<WatchedKind> {
+        let watches = self.entry.meta.watches.iter();
+        watches
+            .copied()
+            .find(|watched| watched.group == group && watched.kind == kind)
+    }
 }
 
-/// What must always be writable: what is going away, what a controller makes of an object that was
-/// judged itself, and everything but the content.
+/// What must always be writable: what a controller makes of an object that was judged itself, and
+/// everything but the content. An object that is going away is no exception: one with a finalizer
+/// could be changed at leisure (the lesson of CVE-2023-34091).
 fn is_never_refused(review: &Review) -> bool {
     let judged_part = review
         .sub_resource
         .as_deref()
         .is_none_or(|part| SUB_RESOURCES.contains(&part));
-    let going = review
-        .object
-        .pointer("/metadata/deletionTimestamp")
-        .is_some_and(|time| !time.is_null());
     !judged_part
         || review.door == Door::Admission
             && (review.has_controller()
-                || going
                 || review.operation == Operation::Update && review.leaves_content_alone())
 }
 

@@ -91,6 +91,9 @@ pub struct Abstained {
     pub mode: Mode,
     /// The item and the reason.
     pub abstention: Abstention,
+    /// Whether the same item of the replaced object is not known either, so that whoever changed
+    /// something else need not hear of it.
+    pub unchanged: bool,
 }
 
 /// Everything that was found, decided upon.
@@ -150,12 +153,14 @@ pub fn weigh(review: &Review, judged: Vec<Judged>, scales: &Scales<'_>) -> Weigh
                 });
             }
         }
-        let items = now.abstained.into_iter();
-        weighed.abstained.extend(items.map(|abstention| Abstained {
-            meta,
-            mode,
-            abstention,
-        }));
+        weighed
+            .abstained
+            .extend(now.abstained.into_iter().map(|abstention| Abstained {
+                unchanged: before.abstained.contains(&abstention),
+                meta,
+                mode,
+                abstention,
+            }));
     }
     weighed.records.sort_by(|a, b| a.place().cmp(&b.place()));
     weighed.abstained.sort_by(|a, b| a.place().cmp(&b.place()));

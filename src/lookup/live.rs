@@ -38,7 +38,8 @@ impl Lookup for Live {
             .as_ref()
             .map(|cluster| cluster.namespace(namespace))
         {
-            None | Some(NamespaceState::Absent) => NamespaceLabel::Known(None),
+            None => NamespaceLabel::Known(None),
+            Some(NamespaceState::Absent) => NamespaceLabel::Absent,
             Some(NamespaceState::NotSynced) => NamespaceLabel::NotSynced,
             Some(NamespaceState::Known(label)) => mode_of_label(label.as_deref()),
         }

@@ -1,1 +1,138 @@
 //! The log: one line a review, never a body.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::visible::{cut, one_line};
+use crate::verdict::Verdict;
+use crate::webhook::envelope::Head;
+
+/// Characters of a text from outside. Names are shorter, and a line stays readable.
+const LONGEST: usize = 256;
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What is told of a review.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// `mutating` or `validating`.
+    pub webhook: &'static str,
+    /// The request.
+    pub head: &'a Head,
+    /// What was answered, as in the metrics.
+    pub decision: &'static str,
+    /// The verdict.
+    pub verdict: &'a Verdict,
+    /// Why it could not be judged as a whole.
+    pub error: Option<&'a str>,
+    /// From the request to the answer.
+    pub elapsed: Duration,
+}
+
+/// Starts the log on stderr. `RUST_LOG` says what is in it; `info` where it says nothing.
+///
+/// A panic is logged as well, in one line, because what the standard library prints of it is neither
+/// one line nor JSON.
+pub fn init(format: LogFormat) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let is_text = match format {
+        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Json => false,
+        LogFormat::Text => true,
+    };
+    // A second start, in a test say, leaves the first log as it is.
+    let _ = match is_text {
+        true => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+        false => builder.json().flatten_event(true).try_init(),
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("without a message");
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        error!(message = %shown(message), place, "panic");
+    }));
+}
+
+/// Tells one review. A plain admission is told at debug: there are thousands of them.
+pub fn review(line: &Line<'_>) {
+    let Line {
+        head,
+        decision,
+        verdict,
+        ..
+    } = line;
+    let is_plain = *decision == "allow";
+    if is_plain && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let subject = &head.subject;
+    let namespace = shown(subject.namespace.as_deref().unwrap_or_default());
+    let name = shown(&subject.name);
+    let resource = shown(&format!("{}/{}", subject.api_version(), subject.kind));
+    let found = verdict.records.iter().map(|record| record.meta.name);
+    let unknown = verdict
+        .abstained
+        .iter()
+        .map(|abstained| abstained.meta.name);
+    let rules: BTreeSet<_> = found.chain(unknown).collect();
+    let rules = rules.into_iter().collect::<Vec<_>>().join(",");
+    macro_rules! tell {
+        ($level:ident) => {
+            $level!(
+                uid = %shown(&head.uid),
+                webhook = line.webhook,
+                operation = head.verb.name(),
+                resource = %resource,
+                namespace = %namespace,
+                name = %name,
+                user = %shown(&head.user),
+                dry_run = head.dry_run,
+                decision = *decision,
+                rules,
+                error = line.error.map(|error| tracing::field::display(shown(error))),
+                ms = line.elapsed.as_secs_f64() * 1000.0,
+                "{decision} {} {resource} {namespace}/{name}",
+                head.verb.name(),
+            )
+        };
+    }
+    if is_plain { tell!(debug) } else { tell!(info) }
+}
+
+/// Tells a request that got an HTTP error. Shedding is told at debug: it comes in thousands, and is
+/// counted.
+pub fn rejection(webhook: &'static str, reason: &impl Display, shed: bool) {
+    let reason = reason.to_string();
+    if shed {
+        debug!(webhook, reason = %shown(&reason), "turned away");
+    } else {
+        warn!(webhook, reason = %shown(&reason), "turned away: {}", shown(&reason));
+    }
+}
+
+fn shown(text: &str) -> String {
+    cut(&one_line(text), LONGEST).to_owned()
+}

@@ -90,6 +90,7 @@ fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>,
     Ok(Some(finding(message, help)))
 }
 
+/// The message is the same whoever answered; the help says who did, and what there is instead.
 fn explain(
     image: &ImageUse<'_>,
     reference: &ImageReference,
@@ -97,36 +98,44 @@ fn explain(
 ) -> (String, String) {
     let Missing { what, asked, tags } = missing;
     let repository = reference.repository.familiar();
+    let host = &reference.repository.domain;
     let item = &image.item;
-    let tag = reference.tag.as_deref().unwrap_or_default();
-    match what {
+    let (lacks, cure) = match what {
         MissingPart::Repository => (
-            format!("{item}: {asked} has no repository {repository}"),
+            format!("repository {repository}"),
             "write a repository that exists, or push the image first".to_owned(),
         ),
         MissingPart::Digest => (
             format!(
-                "{item}: {asked} has no {} in {repository}",
+                "{} in {repository}",
                 reference.digest.as_deref().unwrap_or_default()
             ),
             "write the digest of an image that exists, or a tag".to_owned(),
         ),
         MissingPart::Tag => {
-            let near = nearest(tag, tags);
-            let message = format!("{item}: {asked} has no tag {tag} in {repository}");
-            if near.is_empty() {
-                return (
-                    message,
-                    "write a tag that exists, or push the image first".to_owned(),
-                );
-            }
-            let listed: Vec<_> = near
-                .iter()
-                .map(|suggestion| format!("{} ({})", suggestion.tag, suggestion.why))
-                .collect();
-            (message, format!("nearest: {}", listed.join(", ")))
+            let tag = reference.tag.as_deref().unwrap_or_default();
+            (
+                format!("tag {tag} in {repository}"),
+                nearest_tags(tag, tags),
+            )
         }
+    };
+    (
+        format!("{item}: {host} has no {lacks}"),
+        format!("{cure} (asked: {asked})"),
+    )
+}
+
+fn nearest_tags(wanted: &str, tags: &[String]) -> String {
+    let near = nearest(wanted, tags);
+    if near.is_empty() {
+        return "write a tag that exists, or push the image first".to_owned();
     }
+    let listed: Vec<_> = near
+        .iter()
+        .map(|suggestion| format!("{} ({})", suggestion.tag, suggestion.why))
+        .collect();
+    format!("nearest: {}", listed.join(", "))
 }
 
 /// A reference as it may be shown: what a user wrote may hold anything.
@@ -180,7 +189,7 @@ mod tests {
         assert_eq!(finding.path, "/spec/containers/0/image");
         assert_eq!(
             finding.message,
-            "app: registry-1.docker.io (anonymous) has no tag v2.56.1 in prom/prometheus"
+            "app: docker.io has no tag v2.56.1 in prom/prometheus"
         );
         assert!(
             finding.help.starts_with("nearest: v2.55.1 ("),

@@ -7,7 +7,11 @@ use super::{Abstained, Action, Record, Weighed};
 use crate::config::Mode;
 use crate::review::Review;
 
-/// The refusal: every reason, each with its place and its cure.
+/// Bytes of a refusal: the API server passes any length on, but nobody reads more.
+pub const LONGEST_REFUSAL: usize = 1024;
+
+/// The refusal: the reasons, each with its place and its cure. Those that would make it too long are
+/// counted; the first is told in any case.
 #[must_use]
 pub fn refusal(review: &Review, refused: &[&Record]) -> String {
     let subject = &review.subject;
@@ -24,23 +28,38 @@ pub fn refusal(review: &Review, refused: &[&Record]) -> String {
         "forestall refuses {} {namespace}{}{count}",
         subject.kind, subject.name
     );
-    for record in refused {
-        let finding = &record.finding;
-        text.push_str(&format!(
-            "\n{}: {}\n  at {}\n  {}",
-            record.meta.name,
-            finding.message,
-            field_path(&finding.path),
-            finding.help
-        ));
-    }
     let rules: BTreeSet<_> = refused.iter().map(|record| record.meta.name).collect();
     let rules: Vec<_> = rules.into_iter().collect();
-    text.push_str(&format!(
+    let end = format!(
         "\nto accept it for a time, annotate {ALLOW}: {:?}, {ALLOW}-until: a date, {ALLOW}-reason: why",
         rules.join(", ")
-    ));
-    text
+    );
+    let more = |count: usize| format!("\n... and {count} more");
+    let room = LONGEST_REFUSAL.saturating_sub(end.len() + more(refused.len()).len());
+    for (index, record) in refused.iter().enumerate() {
+        let reason = reason(record);
+        let left = room.saturating_sub(text.len());
+        if reason.len() <= left {
+            text.push_str(&reason);
+        } else if index == 0 {
+            text.push_str(&reason[..reason.floor_char_boundary(left)]);
+        } else {
+            text.push_str(&more(refused.len() - index));
+            break;
+        }
+    }
+    text + &end
+}
+
+fn reason(record: &Record) -> String {
+    let finding = &record.finding;
+    format!(
+        "\n{}: {}\n  at {}\n  {}",
+        record.meta.name,
+        finding.message,
+        field_path(&finding.path),
+        finding.help
+    )
 }
 
 /// The warning for a finding, where the client is to be told.
@@ -66,8 +85,9 @@ pub fn warning(record: &Record) -> Option<String> {
 /// One line for everything that could not be judged and may be known next time.
 #[must_use]
 pub fn unknown(abstained: &[Abstained]) -> Option<String> {
-    let told =
-        |entry: &&Abstained| entry.mode >= Mode::Warn && !entry.abstention.reason.is_lasting();
+    let told = |entry: &&Abstained| {
+        entry.mode >= Mode::Warn && !entry.unchanged && !entry.abstention.reason.is_lasting()
+    };
     let mut told = abstained.iter().filter(told);
     let first = told.next()?;
     let more = match told.count() {

@@ -13,6 +13,10 @@
 mod control_plane;
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/pki.rs"]
+mod pki;
+#[path = "../support/site.rs"]
+mod site;
 
 mod doors;
 mod incidents;

@@ -1,1 +1,420 @@
-//! The laws, over the whole catalogue.
+//! The laws, over the whole catalogue: every case of docs/rules is a witness.
+
+use std::collections::BTreeSet;
+
+use forestall::config::{Config, Guardrail, Mode, NamespaceLabel, RuleSettings};
+use forestall::evidence::{Evidence, Fact, ImageState, Question, Unknown};
+use forestall::guard::Guard;
+use forestall::lookup::Lookup;
+use forestall::review::{Door, Operation, Review, patch};
+use forestall::rules::catalogue::{CATALOGUE, Entry};
+use forestall::rules::{Certainty, Judgement, Meta, Rule};
+use forestall::verdict::{Action, Phase, Verdict};
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::cases::{Case, cases};
+
+const BOTH: [Phase; 2] = [Phase::Mutate, Phase::Validate];
+
+/// Answers every question in the same way.
+struct Facts(fn(&Question) -> Option<Result<Fact, Unknown>>);
+
+impl Lookup for Facts {
+    async fn gather(&self, asked: BTreeSet<Question>, _: Instant) -> Evidence {
+        asked.into_iter().filter_map(|question| (self.0)(&question).map(|fact| (question, fact))).collect()
+    }
+
+    fn label(&self, _: &str) -> NamespaceLabel {
+        NamespaceLabel::Known(None)
+    }
+}
+
+fn today() -> Date {
+    "2026-11-25".parse().unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(5)
+}
+
+/// Every guardrail set to one mode, with the settings of the case.
+fn under(mode: Mode, case: &Case) -> Config {
+    let mut config = case.config.clone();
+    config.mode = Some(mode);
+    config.namespaces.clear();
+    for settings in config.rules.values_mut() {
+        settings.mode = None;
+    }
+    config
+}
+
+async fn verdict<L: Lookup>(config: Config, lookup: L, review: &Review, phase: Phase) -> Verdict {
+    Guard::new(config, lookup).unwrap().consider(review, phase, today(), soon()).await
+}
+
+/// What a case gives under a mode, on its own evidence.
+async fn judged(case: &Case, mode: Mode, review: &Review, phase: Phase) -> Verdict {
+    verdict(under(mode, case), case.facts(), review, phase).await
+}
+
+fn refusals(verdict: &Verdict) -> BTreeSet<(String, String, String)> {
+    let refused = verdict.records.iter().filter(|record| record.action == Action::Refuse);
+    let identity = |record: &forestall::verdict::Record| {
+        let finding = &record.finding;
+        (record.meta.name.to_owned(), finding.item.clone(), finding.value.clone())
+    };
+    refused.map(identity).collect()
+}
+
+fn admission(review: &Review) -> Review {
+    Review { door: Door::Admission, ..review.clone() }
+}
+
+fn update(review: &Review, previous: Value) -> Review {
+    Review {
+        operation: Operation::Update,
+        previous: Some(previous),
+        ..admission(review)
+    }
+}
+
+/// The most favourable answer to every question.
+fn favourable(question: &Question) -> Option<Result<Fact, Unknown>> {
+    match question {
+        Question::Image(_) => Some(Ok(Fact::Image(ImageState::Exists))),
+        Question::MemoryHistory => Some(Ok(Fact::Memory(Vec::new().into()))),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn law_1_what_is_unknown_never_refuses() {
+    let unknowns: [fn(&Question) -> Option<Result<Fact, Unknown>>; 8] = [
+        |_| None,
+        |_| Some(Err(Unknown::NotAsked)),
+        |_| Some(Err(Unknown::TimedOut)),
+        |_| Some(Err(Unknown::NotSynced)),
+        |_| Some(Err(Unknown::TooMany)),
+        |_| Some(Err(Unknown::Panicked)),
+        |_| Some(Err(Unknown::Unavailable("there is no cluster to ask".to_owned()))),
+        |_| {
+            let (host, why) = ("docker.io".to_owned(), "it answered 500".to_owned());
+            Some(Err(Unknown::Registry { host, why, answered_before: true }))
+        },
+    ];
+    let mut seen = 0;
+    for case in cases() {
+        for review in [case.review.clone(), admission(&case.review)] {
+            let config = || under(Mode::Enforce, &case);
+            let best = verdict(config(), Facts(favourable), &review, Phase::Validate).await;
+            for unknown in unknowns {
+                let verdict = verdict(config(), Facts(unknown), &review, Phase::Validate).await;
+                let extra: Vec<_> = refusals(&verdict).difference(&refusals(&best)).cloned().collect();
+                assert!(extra.is_empty(), "{}: refused without knowing: {extra:?}", case.name());
+                let told = verdict.warnings.iter().filter(|line| line.starts_with("forestall could not check"));
+                assert!(told.count() <= 1, "{}: {:?}", case.name(), verdict.warnings);
+                seen += verdict.abstained.len();
+            }
+        }
+    }
+    assert!(seen > 0, "no case asked for anything");
+}
+
+#[tokio::test]
+async fn law_1_what_stays_unknown_is_not_told_again_and_again() {
+    let case = caught("missing-image");
+    let lasting = |_: &Question| Some(Err(Unknown::Unavailable("registries are not asked".to_owned())));
+    let verdict = verdict(under(Mode::Enforce, &case), Facts(lasting), &case.review, Phase::Validate).await;
+    assert_eq!(verdict.warnings, [""; 0]);
+    assert!(verdict.audit["unknown"].contains("registries are not asked"), "{:?}", verdict.audit);
+}
+
+#[tokio::test]
+async fn law_2_only_enforce_refuses_or_patches_and_audit_says_nothing() {
+    let mut refused = 0;
+    let mut patched = 0;
+    for case in cases() {
+        let review = admission(&case.review);
+        for phase in BOTH {
+            for mode in [Mode::Off, Mode::Audit, Mode::Warn] {
+                let verdict = judged(&case, mode, &review, phase).await;
+                assert!(verdict.refusal.is_none() && verdict.patch.is_none(), "{} {mode}", case.name());
+                if mode < Mode::Warn {
+                    assert_eq!(verdict.warnings, [""; 0], "{} {mode}", case.name());
+                }
+                if mode == Mode::Off {
+                    assert!(verdict.records.is_empty() && verdict.audit.is_empty(), "{}", case.name());
+                }
+            }
+            let verdict = judged(&case, Mode::Enforce, &review, phase).await;
+            refused += usize::from(verdict.refusal.is_some());
+            patched += usize::from(verdict.patch.is_some());
+            for record in &verdict.records {
+                let likely = record.finding.certainty == Certainty::Likely;
+                let unfit = record.action == Action::Refuse && (likely || record.meta.repairs);
+                assert!(!unfit, "{}: {record:?}", case.name());
+            }
+        }
+    }
+    assert!(refused > 0 && patched > 0, "{refused} refused, {patched} patched: the cases show little");
+}
+
+#[tokio::test]
+async fn law_2_an_operator_may_let_likely_findings_refuse() {
+    let mut refused = 0;
+    for case in cases() {
+        let mut config = under(Mode::Enforce, &case);
+        let name = case.rule.to_owned();
+        config.rules.entry(name).or_default().refuse_likely = true;
+        let review = admission(&case.review);
+        let verdict = verdict(config, case.facts(), &review, Phase::Validate).await;
+        let likely = |record: &&forestall::verdict::Record| {
+            record.finding.certainty == Certainty::Likely && record.action == Action::Refuse
+        };
+        refused += verdict.records.iter().filter(likely).count();
+        assert!(verdict.records.iter().filter(likely).all(|record| !record.meta.repairs), "{}", case.name());
+    }
+    assert!(refused > 0, "no case has a likely finding");
+}
+
+#[tokio::test]
+async fn law_3_what_was_there_before_is_not_refused() {
+    for case in cases() {
+        let mut object = case.review.object.clone();
+        // Something else changes, so that the content differs.
+        object["forestall"] = json!("changed");
+        let review = update(&Review { object, ..case.review.clone() }, case.review.object.clone());
+        let verdict = judged(&case, Mode::Enforce, &review, Phase::Validate).await;
+        assert_eq!(verdict.refusal, None, "{}", case.name());
+    }
+}
+
+#[tokio::test]
+async fn law_3_metadata_status_and_children_of_controllers_are_let_through() {
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "1", "controller": true}]);
+    for case in cases() {
+        let mut child = admission(&case.review);
+        child.object["metadata"]["ownerReferences"] = owner.clone();
+        let mut labelled = case.review.object.clone();
+        labelled["metadata"]["labels"] = json!({"a": "b"});
+        labelled["status"] = json!({"a": "b"});
+        let labelled = update(&Review { object: labelled, ..case.review.clone() }, case.review.object.clone());
+        let parts = ["status", "scale", "eviction", "binding"].map(|part| Review {
+            sub_resource: Some(part.to_owned()),
+            ..admission(&case.review)
+        });
+        for review in [child, labelled].iter().chain(&parts) {
+            for phase in BOTH {
+                let verdict = judged(&case, Mode::Enforce, review, phase).await;
+                let silent = verdict.refusal.is_none() && verdict.patch.is_none() && verdict.warnings.is_empty();
+                assert!(silent, "{}: {verdict:?}", case.name());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn law_3_a_new_finding_beside_a_repair_is_refused() {
+    let pod = |images: [&str; 2], limit: &str| {
+        let [first, second] = images;
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"}, "spec": {"containers": [
+            {"name": "first", "image": first, "resources": {"limits": {"memory": limit}}},
+            {"name": "second", "image": second},
+        ]}})
+    };
+    let facts = || {
+        Facts(|question| match question {
+            Question::Image(image) if image.tag.as_deref() == Some("bad") => {
+                Some(Ok(Fact::Image(ImageState::Missing(forestall::evidence::Missing {
+                    what: forestall::evidence::MissingPart::Tag,
+                    asked: "a test".to_owned(),
+                    tags: Vec::new().into(),
+                }))))
+            }
+            other => favourable(other),
+        })
+    };
+    let change = |before: Value, after: Value| update(&Review::of_manifest(after).unwrap(), before);
+    let enforce = Config::default;
+    for (before, after, refused) in [
+        // A raise is a repair, however far it is from enough.
+        (pod(["a:1", "a:1"], "1m"), pod(["a:1", "a:1"], "512m"), false),
+        (pod(["a:1", "a:1"], "512m"), pod(["a:1", "a:1"], "1m"), true),
+        (pod(["a:bad", "a:1"], "1Gi"), pod(["a:1", "a:1"], "1Gi"), false),
+        (pod(["a:bad", "a:bad"], "1Gi"), pod(["a:1", "a:bad"], "1Gi"), false),
+        (pod(["a:bad", "a:1"], "1Gi"), pod(["a:1", "a:bad"], "1Gi"), true),
+        (pod(["a:bad", "a:1"], "1m"), pod(["a:bad", "a:1"], "2m"), false),
+        (pod(["a:1", "a:1"], "1m"), pod(["a:bad", "a:1"], "2m"), true),
+    ] {
+        let verdict = verdict(enforce(), facts(), &change(before, after.clone()), Phase::Validate).await;
+        assert_eq!(verdict.refusal.is_some(), refused, "{after}: {:?}", verdict.refusal);
+    }
+}
+
+#[tokio::test]
+async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
+    let mut patches = 0;
+    for case in cases() {
+        let review = admission(&case.review);
+        let verdict = judged(&case, Mode::Enforce, &review, Phase::Mutate).await;
+        assert!(verdict.refusal.is_none(), "{}: the mutating webhook refused", case.name());
+        let Some(patch) = verdict.patch else { continue };
+        patches += 1;
+        let object = patch::apply(&review.object, &patch).unwrap();
+        let patched = Review { object, ..review };
+        let again = judged(&case, Mode::Enforce, &patched, Phase::Mutate).await;
+        assert_eq!(again.patch, None, "{}: it does not settle", case.name());
+        let before = judged(&case, Mode::Enforce, &admission(&case.review), Phase::Validate).await;
+        let after = judged(&case, Mode::Enforce, &patched, Phase::Validate).await;
+        assert!(after.records.len() < before.records.len(), "{}: {:?}", case.name(), after.records);
+    }
+    assert!(patches > 0, "no case is patched");
+}
+
+#[tokio::test]
+async fn law_5_a_patch_changes_nothing_that_its_author_wrote() {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    for case in cases() {
+        let mut review = admission(&case.review);
+        // As if the author had written all that the API server shows.
+        let written = review.object.to_string();
+        review.object["metadata"]["annotations"][LAST_APPLIED] = json!(written);
+        let verdict = judged(&case, Mode::Enforce, &review, Phase::Mutate).await;
+        for operation in verdict.patch.into_iter().flat_map(|patch| patch.0) {
+            let pointer = operation.path().to_string();
+            let absent = review.object.pointer(&pointer).is_none();
+            assert!(absent, "{}: {pointer} is changed, and its author wrote it", case.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn law_6_a_panic_is_an_abstention_and_the_others_still_judge() {
+    struct Panics;
+    impl Rule for Panics {
+        fn questions(&self, _: &Review) -> Vec<Question> {
+            panic!("on purpose, in a test")
+        }
+        fn judge(&self, _: &Review, _: &Evidence) -> Judgement {
+            panic!("on purpose, in a test")
+        }
+    }
+    static PANICS: Entry = Entry {
+        meta: Meta {
+            name: "panics",
+            summary: "",
+            incident: "",
+            watches: forestall::review::workload::WORKLOADS,
+            repairs: true,
+            reads: &[],
+            settings: &[],
+            page: "",
+        },
+        build: |_: &RuleSettings| Ok(Box::new(Panics)),
+    };
+    let case = caught("impossible-memory-limit");
+    let mut guardrails = under(Mode::Enforce, &case).guardrails().unwrap();
+    guardrails.insert(0, Guardrail { entry: &PANICS, rule: Box::new(Panics) });
+    let guard = Guard::with(under(Mode::Enforce, &case), guardrails, Facts(favourable));
+    for phase in BOTH {
+        let verdict = guard.consider(&admission(&case.review), phase, today(), soon()).await;
+        assert_eq!(verdict.refusal.is_some(), phase == Phase::Validate);
+        assert!(verdict.abstained.iter().any(|entry| entry.abstention.reason == Unknown::Panicked));
+    }
+}
+
+#[tokio::test]
+async fn law_7_a_review_asks_a_bounded_number_of_questions() {
+    struct Counts(std::sync::atomic::AtomicUsize);
+    impl Lookup for &Counts {
+        async fn gather(&self, asked: BTreeSet<Question>, _: Instant) -> Evidence {
+            self.0.fetch_add(asked.len(), std::sync::atomic::Ordering::Relaxed);
+            Evidence::default()
+        }
+        fn label(&self, _: &str) -> NamespaceLabel {
+            NamespaceLabel::Known(None)
+        }
+    }
+    let containers: Vec<_> =
+        (0..5000).map(|index| json!({"name": format!("c{index}"), "image": format!("a:{index}")})).collect();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"},
+        "spec": {"containers": containers}});
+    let review = admission(&Review::of_manifest(pod).unwrap());
+    let counts = Counts(0.into());
+    let verdict = verdict(Config::default(), &counts, &review, Phase::Validate).await;
+    assert!(counts.0.load(std::sync::atomic::Ordering::Relaxed) <= 64);
+    assert_eq!(verdict.refusal, None);
+    assert!(verdict.abstained.iter().any(|entry| entry.abstention.reason == Unknown::TooMany));
+}
+
+#[tokio::test]
+async fn law_8_the_order_of_the_catalogue_changes_nothing() {
+    for case in cases() {
+        let review = admission(&case.review);
+        for phase in BOTH {
+            let first = judged(&case, Mode::Enforce, &review, phase).await;
+            let mut guardrails = under(Mode::Enforce, &case).guardrails().unwrap();
+            guardrails.reverse();
+            let guard = Guard::with(under(Mode::Enforce, &case), guardrails, case.facts());
+            let second = guard.consider(&review, phase, today(), soon()).await;
+            assert_eq!(format!("{first:?}"), format!("{second:?}"), "{}", case.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn law_8_all_findings_are_told_and_not_the_first() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"}, "spec": {"containers": [
+        {"name": "first", "image": "A:1", "resources": {"limits": {"memory": "1m"}}},
+        {"name": "second", "image": "B:1", "resources": {"limits": {"memory": "2m"}}},
+    ]}});
+    let review = admission(&Review::of_manifest(pod).unwrap());
+    let refusal = verdict(Config::default(), Facts(favourable), &review, Phase::Validate).await.refusal.unwrap();
+    for part in ["for 4 reasons", "\"A:1\"", "\"B:1\"", "\"1m\"", "\"2m\"", "spec.containers[1].image"] {
+        assert!(refusal.contains(part), "{part} is not in {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn an_exemption_with_reason_and_date_is_honoured_and_a_lapsed_one_is_not() {
+    let case = caught("impossible-memory-limit");
+    let annotated = |until: &str, reason: Option<&str>| {
+        let mut review = admission(&case.review);
+        review.object["metadata"]["annotations"] = json!({
+            "forestall.dev/allow": "impossible-memory-limit", "forestall.dev/allow-until": until,
+        });
+        if let Some(reason) = reason {
+            review.object["metadata"]["annotations"]["forestall.dev/allow-reason"] = json!(reason);
+        }
+        review
+    };
+    let verdict = async |review: Review| judged(&case, Mode::Enforce, &review, Phase::Validate).await;
+    let allowed = verdict(annotated("2026-11-25", Some("a test"))).await;
+    assert_eq!(allowed.refusal, None);
+    assert!(allowed.audit["exemption"].contains("a test"), "{:?}", allowed.audit);
+    let lapsed = verdict(annotated("2026-11-24", Some("a test"))).await;
+    assert!(lapsed.refusal.is_some());
+    assert!(lapsed.warnings.iter().any(|line| line.contains("ended on 2026-11-24")), "{:?}", lapsed.warnings);
+    for odd in [annotated("soon", Some("a test")), annotated("2027-01-01", None), annotated("2027-01-01", Some(" "))] {
+        let verdict = verdict(odd).await;
+        assert!(verdict.refusal.is_some());
+        assert!(verdict.warnings.iter().any(|line| line.contains("nothing is allowed by annotation")), "{:?}", verdict.warnings);
+    }
+}
+
+fn caught(rule: &str) -> Case {
+    let mine = |case: &Case| case.rule == rule && case.title.starts_with("Caught");
+    cases().into_iter().find(mine).unwrap_or_else(|| panic!("docs/rules/{rule}.md has a caught case"))
+}
+
+#[test]
+fn every_guardrail_has_cases_of_all_three_kinds() {
+    for entry in CATALOGUE {
+        for kind in ["Caught", "Clean", "Unknown"] {
+            let mine = |case: &Case| case.rule == entry.meta.name && case.title.starts_with(kind);
+            assert!(cases().iter().any(mine), "docs/rules/{}.md has no case {kind}", entry.meta.name);
+        }
+    }
+}

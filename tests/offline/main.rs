@@ -11,6 +11,8 @@
 
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/pki.rs"]
+mod pki;
 #[path = "../support/pages.rs"]
 mod page_cases;
 #[path = "../support/registry.rs"]

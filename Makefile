@@ -1,0 +1,42 @@
+# The commands of this repository. A plain `make` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench tools fmt clippy rustdoc deny unit offline cluster
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## Watch a real API server refuse the incidents; ONCE=1 ends when all is shown
+	@ONCE='$(ONCE)' examples/demo.sh
+
+test: ## Run all stages below, with minutes; what CI runs
+	@.ci/test.sh
+
+bench: ## Measure the release build against a bare echo of the same reviews
+	@.ci/tools.sh wrk
+	@benches/compare.sh
+
+tools: ## Stage: check for what the stages need, install what is missing, and say so
+	@.ci/tools.sh
+
+fmt: ## Stage: formatting
+	cargo fmt --check
+
+clippy: ## Stage: lints, and the purity of the guardrails
+	cargo clippy --locked --all-targets -- -D warnings
+
+rustdoc: ## Stage: the documentation in the source
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
+
+deny: ## Stage: licences, duplicates and sources of the dependencies
+	.ci/cargo-deny.sh --offline check bans licenses sources
+
+unit: ## Stage: tests beside the code
+	cargo test --locked --lib
+
+offline: ## Stage: docs/rules cases, the webhook and the command line, without a cluster
+	cargo test --locked --test offline
+	cargo test --locked --bench judge
+
+cluster: ## Stage: a real control plane and a real registry
+	cargo test --locked --test cluster

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# A real API server refuses the incidents of a real team, on this machine: `make demo`.
+#
+# Builds Forestall, brings up a control plane and a registry on loopback, and applies the manifests
+# beside this script with kubectl, printing what kubectl prints. Then it stays up, so that you can
+# try more; ONCE=1 ends it at once. It fails where an answer is not the expected one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+images=(
+    prom/prometheus:v2.54.1 prom/prometheus:v2.55.0 prom/prometheus:v2.55.1 prom/prometheus:v3.0.0
+    grafana/loki:2.9.9 grafana/loki:2.9.10 grafana/loki:2.9.17 grafana/loki:3.0.0
+    grafana/alloy:v1.4.3 grafana/alloy:v1.5.0 grafana/alloy:v1.5.1
+)
+state=$(mktemp -d)
+children=()
+end() {
+    exec 8>&- 9>&- || true
+    for child in "${children[@]}"; do
+        kill "$child" 2>/dev/null || true
+        wait "$child" 2>/dev/null || true
+    done
+    rm -rf "$state"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+fail() {
+    echo "demo: $*" >&2
+    tail -n 20 "$state"/*.log >&2 || true
+    exit 1
+}
+# until_true WHAT COMMAND...
+until_true() {
+    local what=$1 ends=$((SECONDS + 120))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < ends)) || fail "$what did not come up in 120 s"
+        sleep 0.2
+    done
+}
+
+say "Building Forestall (a first build takes minutes)"
+cargo build --release --bin forestall
+forestall=$PWD/target/release/forestall
+kubectl=$(tests/programs/build.sh kubectl)
+registry=$(tests/programs/build.sh registry)
+
+say "Starting a control plane and a registry on loopback"
+# Both end when their input does, and so with this script, however it ends.
+mkfifo "$state/alive"
+sleep infinity >"$state/alive" &
+children+=($!)
+tests/support/control-plane.sh "$state/cluster" <"$state/alive" >"$state/control-plane.log" 2>&1 &
+children+=($!)
+arguments=()
+for image in "${images[@]}"; do
+    arguments+=(--image "$image")
+done
+"$registry" "${arguments[@]}" >"$state/registry.log" 2>&1 &
+children+=($!)
+until_true "the registry" grep -q "${images[-1]}" "$state/registry.log"
+registry_address=$(head -n 1 "$state/registry.log")
+until_true "the control plane" test -s "$state/cluster/kubeconfig"
+export KUBECONFIG=$state/cluster/kubeconfig
+
+say "Starting Forestall, with docker.io at http://$registry_address"
+certs/dev-ca.sh "$state/pki" forestall.forestall.svc localhost 127.0.0.1
+sed "s|http://127.0.0.1:5000|http://$registry_address|" examples/forestall.yaml >"$state/forestall.yaml"
+port=$((10000 + RANDOM % 9000))
+"$forestall" serve --config "$state/forestall.yaml" \
+    --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$((port + 1))" \
+    --tls-cert "$state/pki/tls.crt" --tls-key "$state/pki/tls.key" >"$state/forestall.log" 2>&1 &
+children+=($!)
+
+kubectl() { "$kubectl" "$@"; }
+kubectl create namespace forestall >/dev/null
+kubectl create namespace demo >/dev/null
+kubectl config set-context --current --namespace demo >/dev/null
+kubectl apply -f examples/crds >/dev/null
+kubectl wait --for condition=Established -f examples/crds --timeout 60s >/dev/null
+ready() { [[ $(exec 3<>"/dev/tcp/127.0.0.1/$((port + 1))" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && head -n 1 <&3) == *" 200 "* ]]; }
+until_true "Forestall" ready
+sed "s|PORT|$port|; s|CA_BUNDLE|$(base64 -w0 "$state/pki/ca.crt")|" examples/webhooks.yaml | kubectl apply -f - >/dev/null
+# The API server reads new webhook configurations within a second or so.
+seen() { ! kubectl create --dry-run=server -f examples/s06-unit-mistake.yaml; }
+until_true "the webhook" seen
+
+# show WANTED TITLE FILE [PATTERN]...: applies a file; WANTED is refused, warned, patched or silent.
+show() {
+    local wanted=$1 title=$2 file=examples/$3 output status=0 got=silent
+    shift 3
+    say "$title"
+    echo "$ kubectl apply -f $file"
+    output=$("$kubectl" apply -f "$file" 2>&1) || status=$?
+    echo "$output"
+    if ((status != 0)); then
+        got=refused
+    elif [[ $output == *Warning:* ]]; then
+        got=warned
+    fi
+    [[ $wanted == "$got" || $wanted == patched && $got == silent ]] || fail "$file was to be $wanted, and it is $got"
+    for pattern in "$@"; do
+        [[ $output == *"$pattern"* ]] || fail "$pattern is not in the answer to $file"
+    done
+}
+
+who='admission webhook "validate.forestall.dev" denied the request'
+show refused "S8: a Prometheus that was never released" s08-prometheus-tag.yaml "$who" v2.55.1
+show refused "S8: a Loki that was never released" s08-loki-tag.yaml "$who" 2.9.17
+show refused "S8: an Alloy without its v" s08-alloy-tag.yaml "$who" v1.5.0
+show refused "S6: half a byte of memory" s06-unit-mistake.yaml "$who" 512Mi
+show refused "S6: Prometheus at the limit at which it was killed" s06-prometheus-512mi.yaml "$who" 512Mi
+show silent "S6: the same with 1Gi" s06-prometheus-1gi.yaml
+show patched "S2: an ExternalSecret that leaves the deletion policy out" s02-external-secret.yaml
+echo "$ kubectl get -f examples/s02-external-secret.yaml -o jsonpath={.spec.target}"
+kubectl get -f examples/s02-external-secret.yaml -o 'jsonpath={.spec.target}{"\n"}' | tee "$state/target"
+grep -q '"deletionPolicy":"Delete"' "$state/target" || fail "the organisation's deletionPolicy is not there"
+show patched "S2, S3: an Application whose sync would never end" s03-application.yaml
+echo "$ kubectl get -f examples/s03-application.yaml -o yaml (spec.ignoreDifferences)"
+kubectl get -f examples/s03-application.yaml -o yaml | sed -n '/^  ignoreDifferences:/,/^  [a-hj-z]/p' | sed '$d' | tee "$state/ignored"
+grep -q /status "$state/ignored" && grep -q 'select' "$state/ignored" || fail "the Application was not patched"
+show warned "The same with a list of its own: told, not touched" s03-application-own-list.yaml unignored-live-fields
+show silent "A healthy Deployment" healthy-deployment.yaml
+
+say "Done. The log of Forestall has one line for each of them:"
+grep -c . "$state/forestall.log" || true
+if [[ -n ${ONCE:-} ]]; then
+    exit 0
+fi
+say "It stays up until Ctrl-C. Try more in another terminal:"
+echo "  export KUBECONFIG=$KUBECONFIG"
+echo "  $kubectl apply -f examples/s08-prometheus-tag.yaml"
+echo "  tail -f $state/forestall.log"
+wait "${children[1]}"

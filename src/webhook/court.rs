@@ -1,0 +1,189 @@
+//! Where judging runs, so that neither a huge object nor a guardrail that never ends holds up others.
+//!
+//! A hop to another thread and back costs more than it takes to judge a usual review (measured on two
+//! cores: about 20 µs of CPU for `spawn_blocking`, 25 µs for `block_in_place`, under 1 µs for a task
+//! on the same runtime). So a usual review is judged on the runtime's own workers, but never on all
+//! of them at once: the last one goes on serving, and what comes meanwhile is judged on a few threads
+//! beside. Large reviews always go there, with places of their own.
+//!
+//! A thread cannot be stopped from outside. A guardrail that never ends keeps its place until the
+//! process ends; its review, and those that find no place, are admitted when their time is up.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Threads beside the workers for usual reviews, and as many again for large ones. Few: each of them
+/// may be busy for ever, and then takes its share of the processors from the workers.
+const THREADS: usize = 2;
+
+/// How long a usual review waits for such a thread: the others take microseconds.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often the runtime is looked after while reviews are being judged on its workers.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Why there is no judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Cut {
+    /// The deadline came first.
+    #[error("out of time")]
+    OutOfTime,
+    /// Everything that may judge is busy.
+    #[error("too busy")]
+    Busy,
+    /// It panicked outside of a guardrail.
+    #[error("it failed; please report it")]
+    Failed,
+}
+
+/// How much work a review is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    /// Microseconds.
+    Usual,
+    /// Perhaps a large part of a second.
+    Large,
+}
+
+/// The places where judging may run.
+#[derive(Clone, Debug)]
+pub(super) struct Court {
+    /// On the workers: one less than there are.
+    workers: Arc<Semaphore>,
+    /// On threads beside them.
+    usual: Arc<Semaphore>,
+    /// The same for large reviews.
+    large: Arc<Semaphore>,
+}
+
+/// Ends the task when nobody waits for it any more.
+struct Awaited<T>(JoinHandle<T>);
+
+/// Remembers a wake until it is waited for.
+#[derive(Default)]
+struct Signal(Notify);
+
+// === impl Court ===
+
+impl Court {
+    pub(super) fn of_this_runtime() -> Self {
+        let runtime = Handle::current();
+        let places = match runtime.runtime_flavor() {
+            RuntimeFlavor::MultiThread => runtime.metrics().num_workers() - 1,
+            _ => 0,
+        };
+        let workers = Arc::new(Semaphore::new(places));
+        if places > 0 && !keep_awake(Arc::downgrade(&workers), places, runtime) {
+            workers.forget_permits(places);
+        }
+        Self {
+            workers,
+            usual: Arc::new(Semaphore::new(THREADS)),
+            large: Arc::new(Semaphore::new(THREADS)),
+        }
+    }
+
+    /// Runs a job to its end or to the deadline, whichever comes first.
+    pub(super) async fn hold<F>(&self, job: F, size: Size, by: Instant) -> Result<F::Output, Cut>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let court = self.clone();
+        let mut task = Awaited(tokio::spawn(async move { court.drive(job, size).await }));
+        match timeout_at(by, &mut task.0).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Cut::Failed),
+            Err(_) => Err(Cut::OutOfTime),
+        }
+    }
+
+    /// Polls a job, each time where there is a place.
+    async fn drive<F>(self, job: F, size: Size) -> Result<F::Output, Cut>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let signal = Arc::new(Signal::default());
+        let waker = Waker::from(signal.clone());
+        let mut job = Box::pin(job);
+        loop {
+            let place = match size {
+                Size::Usual => self.workers.try_acquire().ok(),
+                Size::Large => None,
+            };
+            let polled = if let Some(_place) = place {
+                job.as_mut().poll(&mut Context::from_waker(&waker))
+            } else {
+                let place = self.thread(size).await?;
+                let waker = waker.clone();
+                let beside = spawn_blocking(move || {
+                    let _place = place;
+                    let polled = job.as_mut().poll(&mut Context::from_waker(&waker));
+                    (job, polled)
+                });
+                let polled;
+                (job, polled) = beside.await.map_err(|_: JoinError| Cut::Failed)?;
+                polled
+            };
+            match polled {
+                Poll::Ready(output) => return Ok(output),
+                Poll::Pending => signal.0.notified().await,
+            }
+        }
+    }
+
+    async fn thread(&self, size: Size) -> Result<OwnedSemaphorePermit, Cut> {
+        let place = match size {
+            // Large ones may well wait for each other; the deadline ends that.
+            Size::Large => self.large.clone().acquire_owned().await,
+            Size::Usual => timeout(PATIENCE, self.usual.clone().acquire_owned())
+                .await
+                .map_err(|_| Cut::Busy)?,
+        };
+        place.map_err(|_| Cut::Busy)
+    }
+}
+
+/// Looks after the runtime from outside.
+///
+/// A worker that got stuck may have been the one that waits for sockets and timers on behalf of all,
+/// and no other is woken to take over. A task from outside wakes one.
+fn keep_awake(workers: Weak<Semaphore>, places: usize, runtime: Handle) -> bool {
+    let look = move || {
+        while let Some(workers) = workers.upgrade() {
+            if workers.available_permits() < places {
+                runtime.spawn(async {});
+            }
+            drop(workers);
+            std::thread::sleep(LOOK);
+        }
+    };
+    let thread = std::thread::Builder::new().name("forestall-awake".to_owned());
+    thread.spawn(look).is_ok()
+}
+
+// === impl Awaited ===
+
+impl<T> Drop for Awaited<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+// === impl Signal ===
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
+}

@@ -1,0 +1,313 @@
+//! `forestall serve` beside the real API server, registered for one namespace.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use forestall::review::WatchedKind;
+use forestall::rules::Meta;
+use forestall::rules::catalogue::CATALOGUE;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::control_plane::{ControlPlane, Output, eventually};
+use crate::pki::Pki;
+
+/// Where the Service lies, which leads the API server to this machine.
+const SERVICE_NAMESPACE: &str = "forestall";
+const SERVICE: &str = "forestall";
+
+/// A namespace whose objects a `forestall serve` of its own judges.
+pub struct Site {
+    pub cluster: &'static ControlPlane,
+    pub namespace: String,
+    pub forestall: Forestall,
+}
+
+/// The real program. It ends with this, or with the process of the test.
+pub struct Forestall {
+    pub port: u16,
+    admin_port: u16,
+    files: TempDir,
+    supervisor: Child,
+}
+
+/// How the API server finds the webhook.
+#[derive(Clone, Copy, Debug)]
+pub enum Reach {
+    /// By a service reference, as in a cluster: HTTP/1.1, and the name of the Service for TLS.
+    Service,
+    /// By URL, which for loopback means HTTP/2.
+    Url,
+}
+
+/// What the API server asks the webhook about.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope {
+    /// What guardrails watch, as it will be registered in a cluster.
+    Catalogue,
+    /// Every request in the namespace, and no way around an error.
+    Everything,
+}
+
+// === impl Site ===
+
+impl Site {
+    /// A new namespace, judged with this configuration.
+    pub fn new(config: &str) -> Self {
+        let site = Self::unregistered(config);
+        site.register(Reach::Service, Scope::Catalogue);
+        site
+    }
+
+    /// A new namespace, and a Forestall that the API server does not know yet.
+    pub fn unregistered(config: &str) -> Self {
+        let cluster = ControlPlane::shared();
+        Self {
+            namespace: cluster.namespace(),
+            forestall: Forestall::start(cluster, config),
+            cluster,
+        }
+    }
+
+    /// Registers the webhook for the namespace, and waits until the API server asks it.
+    pub fn register(&self, reach: Reach, scope: Scope) {
+        install_webhook(self.cluster, &self.forestall, &self.namespace, reach, scope);
+        let pod = pod("probe", "128Mi").to_string();
+        let line = "forestall_admission_requests_total{webhook=\"validating\"";
+        eventually("a review", || {
+            let probe = ["create", "--dry-run=server", "-f", "-"];
+            self.kubectl(&probe, &pod);
+            self.forestall.metrics().contains(line)
+        });
+    }
+
+    /// Runs kubectl in the namespace.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
+        let namespace = ["--namespace", self.namespace.as_str()];
+        self.cluster.kubectl(&[&namespace, arguments].concat(), input)
+    }
+
+    /// Runs kubectl, which must succeed, and gives both that it printed.
+    pub fn must(&self, arguments: &[&str], input: &str) -> Output {
+        let output = self.kubectl(arguments, input);
+        assert!(output.success, "kubectl {}: {}", arguments.join(" "), output.stderr);
+        output
+    }
+
+    pub fn apply(&self, object: &Value) -> Output {
+        self.kubectl(&["apply", "-f", "-"], &object.to_string())
+    }
+
+    /// An object as it is stored.
+    pub fn stored(&self, kind: &str, name: &str) -> Value {
+        let output = self.must(&["get", kind, name, "-o", "json", "--show-managed-fields"], "");
+        serde_json::from_str(&output.stdout).unwrap()
+    }
+
+    /// The annotations that the API server's audit log has for requests in this namespace.
+    pub fn audit_annotations(&self, verb: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events
+            .filter(|event| event["objectRef"]["namespace"] == self.namespace.as_str())
+            .filter(|event| event["verb"] == verb)
+            .map(|event| event["annotations"].clone())
+            .collect()
+    }
+}
+
+// === impl Forestall ===
+
+impl Forestall {
+    /// Starts it with this configuration, and waits until it is ready.
+    pub fn start(cluster: &ControlPlane, config: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let (port, admin_port) = (free_port(), free_port());
+        let path = files.path().join("forestall.yaml");
+        fs::write(&path, config).unwrap();
+        let log = File::create(files.path().join("log")).unwrap();
+        // Ends the program when the test does, even where that is killed.
+        let watchdog = "\"$@\" & child=$!
+            while kill -0 $child && { read -r -t 1 _ || (($? > 128)); }; do :; done
+            kill $child; wait $child";
+        let supervisor = Command::new("bash")
+            .args(["-c", watchdog, "watchdog", env!("CARGO_BIN_EXE_forestall"), "serve"])
+            .args([Path::new("--config"), &path])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
+            .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
+            .args([Path::new("--tls-key"), &pki().path("tls.key")])
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let forestall = Self {
+            port,
+            admin_port,
+            files,
+            supervisor,
+        };
+        let ready = || forestall.get("/readyz").contains(" 200 OK");
+        let started = std::panic::catch_unwind(|| eventually("readiness", ready));
+        assert!(started.is_ok(), "forestall serve is not ready: {}", forestall.log());
+        forestall
+    }
+
+    /// What it has logged until now.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.files.path().join("log")).unwrap()
+    }
+
+    /// The text of /metrics.
+    pub fn metrics(&self) -> String {
+        self.get("/metrics")
+    }
+
+    /// The answer of the port for operators; empty where there is none.
+    fn get(&self, path: &str) -> String {
+        let mut answer = String::new();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.admin_port))
+            && stream.write_all(request.as_bytes()).is_ok()
+        {
+            let _ = stream.read_to_string(&mut answer);
+        }
+        answer
+    }
+}
+
+impl Drop for Forestall {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
+        if std::thread::panicking() {
+            println!("forestall logged:\n{}", self.log());
+        }
+    }
+}
+
+/// One authority and one certificate for all tests of this process.
+pub fn pki() -> &'static Pki {
+    static PKI: OnceLock<Pki> = OnceLock::new();
+    PKI.get_or_init(|| {
+        let service = format!("{SERVICE}.{SERVICE_NAMESPACE}.svc");
+        Pki::new(&[&service, "localhost", "127.0.0.1"])
+    })
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Registers both webhooks for one namespace.
+pub fn install_webhook(
+    cluster: &ControlPlane,
+    forestall: &Forestall,
+    namespace: &str,
+    reach: Reach,
+    scope: Scope,
+) {
+    static SERVICE_INSTALLED: OnceLock<()> = OnceLock::new();
+    SERVICE_INSTALLED.get_or_init(|| {
+        cluster.must(&["create", "namespace", SERVICE_NAMESPACE], "");
+        // There are no nodes, so the Service leads to a process on this machine.
+        let service = ["create", "service", "externalname", SERVICE, "--external-name=localhost"];
+        cluster.must(&[&["--namespace", SERVICE_NAMESPACE][..], &service[..]].concat(), "");
+    });
+    let configurations = json!({"apiVersion": "v1", "kind": "List", "items": [
+        configuration(forestall, namespace, reach, scope, "Mutating", |meta| meta.repairs),
+        configuration(forestall, namespace, reach, scope, "Validating", |_| true),
+    ]});
+    cluster.must(&["apply", "-f", "-"], &configurations.to_string());
+}
+
+fn configuration(
+    forestall: &Forestall,
+    namespace: &str,
+    reach: Reach,
+    scope: Scope,
+    kind: &str,
+    takes_part: fn(&Meta) -> bool,
+) -> Value {
+    let (verb, seconds) = if kind == "Mutating" { ("mutate", 2) } else { ("validate", 5) };
+    let port = forestall.port;
+    let mut client = match reach {
+        Reach::Service => json!({"service": {"namespace": SERVICE_NAMESPACE, "name": SERVICE,
+                                             "path": format!("/{verb}"), "port": port}}),
+        Reach::Url => json!({"url": format!("https://127.0.0.1:{port}/{verb}")}),
+    };
+    client["caBundle"] = json!(BASE64.encode(fs::read(pki().path("ca.crt")).unwrap()));
+    let (rules, failure_policy) = match scope {
+        Scope::Catalogue => (rules(takes_part), "Ignore"),
+        Scope::Everything => (vec![every_request()], "Fail"),
+    };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": format!("{kind}WebhookConfiguration"),
+        "metadata": {"name": format!("forestall-{namespace}")},
+        "webhooks": [{
+            "name": format!("{verb}.forestall.dev"),
+            "clientConfig": client,
+            "rules": rules,
+            "failurePolicy": failure_policy,
+            "timeoutSeconds": seconds,
+            "matchPolicy": "Equivalent",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        }],
+    })
+}
+
+/// The kinds that guardrails watch, and the two parts of a Pod that can be changed alone.
+fn rules(takes_part: fn(&Meta) -> bool) -> Vec<Value> {
+    let metas = CATALOGUE.iter().map(|entry| &entry.meta).filter(|meta| takes_part(meta));
+    let mut kinds: Vec<WatchedKind> = metas.flat_map(|meta| meta.watches.iter().copied()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+        .iter()
+        .map(|kind| {
+            let mut resources = vec![kind.plural.to_owned()];
+            if kind.plural == "pods" {
+                resources.extend(["pods/ephemeralcontainers".to_owned(), "pods/resize".to_owned()]);
+            }
+            json!({"apiGroups": [kind.group], "apiVersions": ["*"], "resources": resources,
+                   "operations": ["CREATE", "UPDATE"], "scope": "Namespaced"})
+        })
+        .collect()
+}
+
+fn every_request() -> Value {
+    json!({"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"],
+           "operations": ["*"], "scope": "Namespaced"})
+}
+
+/// A Pod whose only container has this memory limit.
+pub fn pod(name: &str, memory: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod_spec(memory)})
+}
+
+/// A Deployment whose only container has this memory limit.
+pub fn deployment(name: &str, memory: &str) -> Value {
+    let labels = json!({"app": name});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+        "replicas": 1,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod_spec(memory)},
+    }})
+}
+
+fn pod_spec(memory: &str) -> Value {
+    json!({"containers": [{"name": "app", "image": "app:1",
+                           "resources": {"limits": {"memory": memory}}}]})
+}
