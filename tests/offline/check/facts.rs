@@ -64,6 +64,30 @@ fn s06_s08_evidence_leads_to_findings() {
 }
 
 #[test]
+fn findings_are_in_the_order_of_files_and_lines() {
+    let impossible = PROMETHEUS.replace("512Mi", "512m");
+    let place = Place::with(&[
+        ("a.yaml", &impossible),
+        ("z.yaml", &impossible),
+        ("e.yaml", EVIDENCE),
+    ]);
+    let expected = [
+        "missing-image a.yaml:9",
+        "impossible-memory-limit a.yaml:10",
+        "oom-killed-memory-limit a.yaml:10",
+        "missing-image z.yaml:9",
+        "impossible-memory-limit z.yaml:10",
+        "oom-killed-memory-limit z.yaml:10",
+    ];
+    for files in ["a.yaml z.yaml", "z.yaml a.yaml"] {
+        assert_eq!(
+            places(&place.report(&format!("-f {files} --evidence e.yaml"))),
+            expected
+        );
+    }
+}
+
+#[test]
 fn what_is_recorded_reads_back_equal() {
     let place = Place::with(&[("a.yaml", PROMETHEUS), ("e.yaml", EVIDENCE)]);
     let first = place.report("-f a.yaml --evidence e.yaml --record r.yaml");
