@@ -26,6 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Check(check::Check),
     Rules(rules::Rules),
     Explain(rules::Explain),
@@ -40,6 +41,7 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
             Command::Rules(rules) => rules.run(),
             Command::Explain(explain) => explain.run(),

@@ -118,9 +118,7 @@ pub enum MemoryOutcome {
 }
 
 /// A scalar that is read as text, however it is written: `512`, `512Mi` or `"512"`.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Scalar(pub String);
 
@@ -214,6 +212,16 @@ impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // YAML gives the text as it is written, so that 2.10 does not become 2.1.
         String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl schemars::JsonSchema for Scalar {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": ["string", "number", "boolean"]})
     }
 }
 

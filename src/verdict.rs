@@ -116,6 +116,8 @@ pub struct Verdict {
     pub patch: Option<Patch>,
     /// What the client is told.
     pub warnings: Vec<String>,
+    /// What is wrong with the annotations that should allow something; the warnings have it too.
+    pub notices: Vec<String>,
     /// What the API server's audit log shall hold.
     pub audit: BTreeMap<String, String>,
     /// Findings, by guardrail and place.
@@ -295,12 +297,15 @@ impl Weighed {
             !warnings.is_empty(),
         );
         let Self {
-            records, abstained, ..
+            records,
+            abstained,
+            notices,
         } = self;
         Verdict {
             refusal,
             patch,
             warnings,
+            notices,
             audit,
             records,
             abstained,

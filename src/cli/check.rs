@@ -174,7 +174,11 @@ impl Check {
             files = files.complete();
         }
         if !self.offline {
-            files = files.with_live(self.live(&config).await?);
+            // Whoever cannot be asked makes things unknown; the rest is judged all the same.
+            match self.live(&config).await {
+                Ok(live) => files = files.with_live(live),
+                Err(problem) => report.errors.push(problem),
+            }
         }
         let guard = Guard::new(config, files)?;
         let before = self.before(state);
@@ -272,7 +276,7 @@ impl Check {
     }
 
     fn tell(&self, report: &Report, sources: &[Source]) -> ExitCode {
-        for problem in &report.errors {
+        for problem in report.errors.iter().chain(&report.notices) {
             complain(&problem.to_string());
         }
         let text = match self.output {

@@ -1,1 +1,292 @@
-//! `forestall serve`.
+//! `forestall serve`: the webhook, from its files to its last request.
+
+mod configuration;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use self::configuration::{Configuration, LiveWebhook, guard};
+use super::FAILED;
+use crate::admin::{self, Readiness};
+use crate::lookup::cluster::ClusterView;
+use crate::report::log::{self, LogFormat};
+use crate::report::metrics::Metrics;
+use crate::webhook::server::{Limits, Server};
+use crate::webhook::tls::{Certificates, Files, OWN_NAMES};
+use crate::webhook::{self, Webhook};
+
+/// How often the files are read again. kubelet itself takes up to a minute to bring a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Connections to the port for operators: some probes and scrapers.
+const ADMIN_CONNECTIONS: usize = 100;
+/// What /readyz waits for: that the cluster was seen, or not in time.
+const CLUSTER: &str = "cluster";
+/// What /readyz waits for: that the server is not leaving.
+const STAYING: &str = "staying";
+
+/// Serves the webhook
+///
+/// POST /mutate and /validate by HTTPS on --listen; GET /livez, /readyz and /metrics by HTTP on
+/// --admin-listen. The configuration and the certificate are read again every 10 s and on SIGHUP;
+/// what cannot be used leaves the old one in force. SIGTERM and SIGINT end it without losing a
+/// request, in 15 to 40 s; a second one ends it at once, with exit status 1.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// The configuration file; without it, every guardrail is enforced
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where API servers ask
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9443")]
+    listen: SocketAddr,
+    /// Where probes and Prometheus ask
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8080")]
+    admin_listen: SocketAddr,
+    /// The certificate, in PEM, with its issuers after it; without it, one is made for localhost
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Run without a cluster: no namespace labels, and what is only known there is unknown
+    #[arg(long)]
+    no_cluster: bool,
+    /// How the log is written to standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Serve ===
+
+impl Serve {
+    /// Serves until it is told to stop.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        log::init(self.log_format);
+        let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return refuse(&error.into()),
+        };
+        let served = runtime.block_on(Box::pin(self.serve()));
+        // What still runs is cut off: nobody waits for it, and a second signal is to be obeyed.
+        runtime.shutdown_background();
+        served.unwrap_or_else(|error| refuse(&error))
+    }
+
+    async fn serve(self) -> anyhow::Result<ExitCode> {
+        let Self {
+            config,
+            listen,
+            admin_listen,
+            tls_cert,
+            tls_key,
+            no_cluster,
+            log_format: _,
+        } = self;
+        let signals = StopSignals::new()?;
+        let hangup = signal(SignalKind::hangup())?;
+        let metrics = Arc::new(Metrics::default());
+        let (configuration, config) = Configuration::read(config, Arc::clone(&metrics))?;
+        let files = tls_cert
+            .zip(tls_key)
+            .map(|(certificate, key)| Files { certificate, key });
+        let (certificates, own) = certificates(files, &metrics)?;
+        let listener = bind("--listen", listen).await?;
+        let admin_listener = bind("--admin-listen", admin_listen).await?;
+        let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
+
+        let readiness = Arc::new(Readiness::waiting_for(&[CLUSTER]));
+        readiness.set(STAYING, true);
+        let cluster = if no_cluster {
+            readiness.set(CLUSTER, true);
+            None
+        } else {
+            let (view, seen) = cluster(&metrics).await?;
+            let readiness = Arc::clone(&readiness);
+            tokio::spawn(async move {
+                seen.await;
+                readiness.set(CLUSTER, true);
+            });
+            Some(view)
+        };
+        let guard = guard(config, None, cluster, &metrics)?;
+        let webhook = Webhook::new(guard, Arc::clone(&metrics), webhook::Limits::default());
+        let webhook = Arc::new(webhook);
+
+        let admin = Server {
+            listener: admin_listener,
+            router: admin::router(Arc::clone(&readiness), Arc::clone(&metrics)),
+            tls: None,
+            limits: Limits {
+                connections: ADMIN_CONNECTIONS,
+                ..Limits::default()
+            },
+            metrics: None,
+        };
+        let server = Server {
+            listener,
+            router: webhook::router(Arc::clone(&webhook)),
+            tls: Some(certificates.server_config()?),
+            limits: Limits::default(),
+            metrics: Some(metrics),
+        };
+        if let Some(pem) = own {
+            introduce(&pem, address.port());
+        }
+        tracing::info!(%address, admin = %admin_address, "serving on {address}");
+        // To the end of the process: probes must see that it is leaving.
+        tokio::spawn(admin.run(std::future::pending()));
+        tokio::spawn(look_again(certificates, configuration, webhook, hangup));
+        Ok(until_stopped(server, signals, &readiness).await)
+    }
+}
+
+/// Logs why the server cannot run.
+fn refuse(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::from(FAILED)
+}
+
+/// The certificate to serve, and its PEM where it was made here.
+fn certificates(
+    files: Option<Files>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<Certificates>, Option<String>)> {
+    let metrics = Arc::clone(metrics);
+    if let Some(files) = files {
+        return Ok((Arc::new(Certificates::from_files(files, metrics)?), None));
+    }
+    let (certificates, pem) = Certificates::own(metrics)?;
+    Ok((Arc::new(certificates), Some(pem)))
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| anyhow!("{flag} {address}: {error}; name a free address of this machine"))
+}
+
+async fn cluster(
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(ClusterView, impl Future<Output = ()> + use<>)> {
+    let client = kube::Client::try_default().await.map_err(|error| {
+        anyhow!(
+            "{error}; run in a pod with a service account, set KUBECONFIG, or give --no-cluster"
+        )
+    })?;
+    Ok(ClusterView::start(client, Arc::clone(metrics)))
+}
+
+/// Tells a person at a terminal how to ask.
+fn introduce(pem: &str, port: u16) {
+    let names = OWN_NAMES.join(", ");
+    let review = concat!(
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","#,
+        r#""kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","#,
+        r#""namespace":"default","name":"web","object":{"apiVersion":"v1","kind":"Pod","#,
+        r#""metadata":{"name":"web","namespace":"default"},"spec":{"containers":[{"name":"web","#,
+        r#""image":"nginx","resources":{"limits":{"memory":"512m"}}}]}}}}"#
+    );
+    let text = format!(
+        "No --tls-cert was given, so this certificate was made for {names}.\n\
+         Its key is in memory only, so it ends with this process.\n\n{pem}\n\
+         Save it as forestall.pem, and ask:\n\n\
+         curl --cacert forestall.pem https://localhost:{port}/validate \\\n  \
+         -H 'Content-Type: application/json' \\\n  -d '{review}'\n\n"
+    );
+    // A closed standard output is no reason not to serve.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Looks at the files from time to time, and when it is told to.
+async fn look_again(
+    certificates: Arc<Certificates>,
+    configuration: Configuration,
+    webhook: Arc<LiveWebhook>,
+    mut hangup: Signal,
+) {
+    let configuration = Arc::new(Mutex::new(configuration));
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            _ = hangup.recv() => {}
+        }
+        let (certificates, webhook) = (Arc::clone(&certificates), Arc::clone(&webhook));
+        let configuration = Arc::clone(&configuration);
+        // A panic in there has been logged; the next look comes all the same.
+        let _ = spawn_blocking(move || {
+            certificates.look_again();
+            let configuration = configuration.lock();
+            configuration
+                .unwrap_or_else(PoisonError::into_inner)
+                .look_again(&webhook);
+        })
+        .await;
+    }
+}
+
+/// Runs until the first signal and what follows from it, or until the second signal.
+async fn until_stopped(
+    server: Server,
+    mut signals: StopSignals,
+    readiness: &Readiness,
+) -> ExitCode {
+    let (leave, told) = oneshot::channel::<()>();
+    let told = async {
+        // The sender is kept until it has sent.
+        let _ = told.await;
+    };
+    let insisted = async {
+        signals.next().await;
+        readiness.set(STAYING, false);
+        tracing::info!("leaving; a second signal ends it at once");
+        let _ = leave.send(());
+        signals.next().await;
+    };
+    tokio::select! {
+        () = server.run(told) => {
+            tracing::info!("left");
+            ExitCode::SUCCESS
+        }
+        () = insisted => {
+            tracing::warn!("ended at once by a second signal");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+// === impl StopSignals ===
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

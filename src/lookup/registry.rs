@@ -11,9 +11,11 @@
 
 mod address;
 mod challenge;
+mod complaint;
 mod hosts;
 mod manifest;
 mod obstacle;
+mod session;
 mod tags;
 mod token;
 mod transport;
@@ -29,8 +31,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::hosts::Endpoint;
 pub use self::hosts::{HostSettings, SettingsError};
-use self::manifest::Session;
 use self::obstacle::Obstacle;
+use self::session::Session;
 use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
@@ -78,7 +80,10 @@ struct Inner {
 #[derive(Debug)]
 struct Limits {
     waiting: Arc<Semaphore>,
-    all: Semaphore,
+    /// Hosts that have let us read something, and all others: names of nowhere, which anybody can
+    /// write, shall not hold up real registries.
+    readable: Semaphore,
+    strangers: Semaphore,
     hosts: Cache<String, Arc<Semaphore>>,
 }
 
@@ -110,7 +115,8 @@ impl RegistryClient {
             readable: RwLock::default(),
             limits: Limits {
                 waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-                all: Semaphore::new(MOST_AT_ONCE),
+                readable: Semaphore::new(MOST_AT_ONCE / 2),
+                strangers: Semaphore::new(MOST_AT_ONCE / 2),
                 hosts: Cache::new(MOST_HOSTS as u64),
             },
             metrics,
@@ -183,12 +189,14 @@ impl Inner {
         image: &ImageReference,
         by: Instant,
     ) -> Result<ImageState, Obstacle> {
-        let of_host = self
-            .limits
-            .of_host(endpoint, &image.repository.domain)
-            .await;
+        let of_host = self.limits.of_host(endpoint).await;
+        let of_all = if self.is_readable(&image.repository.domain) {
+            &self.limits.readable
+        } else {
+            &self.limits.strangers
+        };
         // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turn = async { (of_host.acquire().await, self.limits.all.acquire().await) };
+        let turn = async { (of_host.acquire().await, of_all.acquire().await) };
         let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
         if by.saturating_duration_since(Instant::now()) < LEAST {
             return Err(Obstacle::Busy);
@@ -211,13 +219,17 @@ impl Inner {
     }
 
     fn unknown(&self, image: &ImageReference, obstacle: &Obstacle) -> Unknown {
-        let host = image.repository.domain.clone();
-        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        let host = &image.repository.domain;
         Unknown::Registry {
+            host: host.clone(),
             why: obstacle.to_string(),
-            answered_before: readable.contains(&host),
-            host,
+            answered_before: self.is_readable(host),
         }
+    }
+
+    fn is_readable(&self, domain: &str) -> bool {
+        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        readable.contains(domain)
     }
 
     fn count(&self, domain: &str, outcome: &'static str) {
@@ -249,10 +261,11 @@ impl Inner {
 // === impl Limits ===
 
 impl Limits {
-    async fn of_host(&self, endpoint: &Endpoint, domain: &str) -> Arc<Semaphore> {
-        let most = match domain {
-            "docker.io" => MOST_TO_DOCKER_HUB,
-            _ => MOST_PER_HOST,
+    async fn of_host(&self, endpoint: &Endpoint) -> Arc<Semaphore> {
+        let most = if endpoint.is_docker_hub() {
+            MOST_TO_DOCKER_HUB
+        } else {
+            MOST_PER_HOST
         };
         let host = endpoint.base.authority();
         let made = async { Arc::new(Semaphore::new(most)) };

@@ -52,9 +52,6 @@ pub(super) const RULE: Entry = Entry {
 /// More fields than these are counted and not named in the message.
 const NAMED_IN_MESSAGE: usize = 3;
 
-/// More fields than these are not spelt out in the help.
-const NAMED_IN_HELP: usize = 20;
-
 struct ImplicitExternalSecretDefaults {
     defaults: Vec<OrganisationDefault>,
 }
@@ -149,20 +146,10 @@ impl ImplicitExternalSecretDefaults {
         if count > NAMED_IN_MESSAGE {
             shown.push(format!("{} more", count - NAMED_IN_MESSAGE));
         }
-        let mut help =
-            vec!["write out what the definition would write, as the fix does:".to_owned()];
-        help.extend(
-            fields
-                .iter()
-                .take(NAMED_IN_HELP)
-                .map(|field| format!("{}: {}", field.place.dotted(), plain(&field.value))),
-        );
-        if count > NAMED_IN_HELP {
-            help.push(format!("and {} more", count - NAMED_IN_HELP));
-        }
+        let mut help = vec!["write them out in Git, as the fix does".to_owned()];
         let other = self.defaults.iter().filter(|default| {
             let written = default.of_definition(schema);
-            default.seen(&review.object).is_none() && written != Some(default.value.as_str().into())
+            default.seen(&review.object).is_none() && !default.is_same(written.as_ref())
         });
         help.extend(other.map(|default| {
             format!(
@@ -171,7 +158,11 @@ impl ImplicitExternalSecretDefaults {
                 default.value
             )
         }));
-        let add = |field: &schema_defaults::LeftOut| json!({"op": "add", "path": field.place.pointer(), "value": field.value});
+        let operations = fields.iter().map(|field| {
+            let path = field.place.pointer();
+            json!({"op": "add", "path": path, "value": field.value})
+        });
+        let fix = serde_json::from_value(operations.collect()).ok();
         let names: Vec<_> = fields.iter().map(|field| field.place.named()).collect();
         Some(Finding {
             certainty: Certainty::Likely,
@@ -185,7 +176,7 @@ impl ImplicitExternalSecretDefaults {
                 shown.join(", ")
             ),
             help: help.join("\n"),
-            fix: serde_json::from_value(fields.iter().map(add).collect()).ok(),
+            fix,
         })
     }
 }
@@ -537,11 +528,6 @@ mod tests {
             finding
                 .value
                 .contains("spec.data[password].remoteRef.metadataPolicy")
-        );
-        assert!(
-            finding
-                .help
-                .contains("\nspec.target.creationPolicy: Owner\n")
         );
         assert!(
             finding

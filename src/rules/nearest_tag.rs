@@ -586,7 +586,7 @@ mod tests {
                 &python,
                 &["3.12-slim-bullseye", "3.12"],
             ),
-            ("V2.55.1", &prometheus, &["v2.55.1", "v2.55.0"]),
+            ("V2.55.1", &prometheus, &["v2.55.1", "v2.55.0", "v3.0.0"]),
             ("v2.55", &prometheus, &["v2.55.0", "v2.55.1"]),
             ("latset", &nginx, &["latest"]),
             ("Alpine", &nginx, &["alpine"]),

@@ -125,7 +125,7 @@ impl Rule for UnignoredLiveFields {
     }
 }
 
-/// What a controller generates, it also writes back; its ApplicationSet is the place to change.
+/// What a controller generates, it also writes back; its template is the place to change.
 fn is_generated(review: &Review) -> bool {
     review.owner_references().next().is_some()
 }
@@ -146,7 +146,7 @@ fn has_compare_option(review: &Review, wanted: &str) -> bool {
         .is_some_and(|options| options.split(',').any(|option| option.trim() == wanted))
 }
 
-/// Whether the Application has an APIService, as far as Argo CD has compared it yet.
+/// Whether Argo CD has seen an `APIService` among the resources; a new object has no status yet.
 fn shows_api_services(review: &Review) -> bool {
     let is_one = |resource: &Value| {
         text(resource, "/group") == Some("apiregistration.k8s.io")
@@ -228,7 +228,7 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
         value: "absent".to_owned(),
         magnitude: None,
         message: format!(
-            "spec.ignoreDifferences is absent, so Argo CD {version} will show {} as OutOfSync",
+            "spec.ignoreDifferences is absent, so Argo CD {version} will report OutOfSync for {}",
             what.join(" and ")
         ),
         help: format!(
@@ -244,18 +244,22 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
 }
 
 fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
-    let plural = if entries == 1 { "entry" } else { "entries" };
+    let value = match entries {
+        0 => "empty".to_owned(),
+        1 => "1 entry".to_owned(),
+        many => format!("{many} entries"),
+    };
     Finding {
         certainty: Certainty::Likely,
         path: "/spec/ignoreDifferences".to_owned(),
         item: format!("{}/{}", live.group, live.kind),
-        value: format!("{entries} {plural}"),
         magnitude: None,
         message: format!(
-            "spec.ignoreDifferences has {entries} {plural} and does not cover {}, so Argo CD \
-             {version} will show them as OutOfSync",
+            "spec.ignoreDifferences ({value}) does not cover {}, so Argo CD {version} will report \
+             OutOfSync",
             live.what
         ),
+        value,
         help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
         fix: None,
     }

@@ -11,10 +11,14 @@
 
 #[path = "../support/control_plane.rs"]
 mod control_plane;
+#[path = "../support/faulty.rs"]
+mod faulty;
 #[path = "../support/go.rs"]
 mod go;
 #[path = "../support/pki.rs"]
 mod pki;
+#[path = "../support/registry.rs"]
+mod registry_server;
 #[path = "../support/site.rs"]
 mod site;
 

@@ -28,6 +28,7 @@ mod pages;
 mod patches;
 mod quantity;
 mod registry;
+mod serve;
 mod tls;
 mod transport;
 mod webhook;

@@ -17,7 +17,7 @@ use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -337,7 +337,9 @@ async fn case_93_no_handshake_fails_while_the_secret_is_exchanged_fifty_times() 
     for number in 0..50 {
         volume.exchange(&format!("..swap{number}"), &pairs[number % 2]);
         let taken_up = handshakes.load(Relaxed);
-        while handshakes.load(Relaxed) < taken_up + 4 && !clients.iter().any(|c| c.is_finished()) {
+        while handshakes.load(Relaxed) < taken_up + 4
+            && !clients.iter().any(JoinHandle::is_finished)
+        {
             tokio::task::yield_now().await;
         }
     }

@@ -1,1 +1,10 @@
-//! The router: whatever reviews arrive.
+//! The webhook from a request to an answer, without a socket. The numbers are those of the fault
+//! catalogue in docs/architecture.md.
+
+mod deadlines;
+mod envelopes;
+mod objects;
+mod repairs;
+mod requests;
+pub mod support;
+mod verdicts;

@@ -23,6 +23,9 @@ pub(super) struct Report {
     pub(super) findings: Vec<Found>,
     pub(super) abstained: Vec<NotJudged>,
     pub(super) errors: Vec<Problem>,
+    /// What is wrong with annotations that should allow something.
+    #[serde(skip)]
+    pub(super) notices: Vec<Problem>,
     /// How many objects were judged.
     #[serde(skip)]
     pub(super) objects: usize,
@@ -97,6 +100,7 @@ impl Default for Report {
             findings: Vec::new(),
             abstained: Vec::new(),
             errors: Vec::new(),
+            notices: Vec::new(),
             objects: 0,
         }
     }
@@ -134,6 +138,12 @@ impl Report {
                 help: finding.help,
                 fix: finding.fix,
             });
+        }
+        let annotations = document.locate("/metadata/annotations");
+        for notice in verdict.notices {
+            let notice = format!("warning: {notice}");
+            self.notices
+                .push(Problem::at(&source.name, annotations, &notice));
         }
         for abstained in verdict.abstained {
             let item = abstained.abstention.item;

@@ -81,6 +81,8 @@ pub(super) struct Endpoint {
     pub(super) base: Url,
     /// Who is asked, as a message says it.
     pub(super) asked: String,
+    /// Whether the operator says that this server has all that there is.
+    pub(super) is_authoritative: bool,
 }
 
 /// The hosts that are configured, and the policy for all others.
@@ -96,6 +98,15 @@ pub(super) struct Hosts {
 enum Scheme {
     Http,
     Https,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Whether this is Docker Hub, which counts what is asked of it.
+    pub(super) fn is_docker_hub(&self) -> bool {
+        self.base.host_str() == Some(DOCKER_HUB_SERVER)
+    }
 }
 
 // === impl HostSettings ===
@@ -134,7 +145,11 @@ impl HostSettings {
             Some(_) => format!("{} (for {host}, anonymous)", authority(&base)),
             None => anonymous(&base),
         };
-        Ok(Endpoint { base, asked })
+        Ok(Endpoint {
+            base,
+            asked,
+            is_authoritative: self.server.is_some(),
+        })
     }
 }
 
@@ -188,6 +203,7 @@ impl Hosts {
         Ok(Endpoint {
             asked: anonymous(&base),
             base,
+            is_authoritative: false,
         })
     }
 

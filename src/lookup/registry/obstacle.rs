@@ -54,6 +54,9 @@ pub(super) enum Obstacle {
     /// It says both that the image is there and that it is not.
     #[error("contradicts itself: {0}")]
     Contradiction(&'static str),
+    /// It answers as if there were nothing, and may do so only because we are strangers.
+    #[error("shows nothing of that repository without credentials, so it may hide it")]
+    Hidden,
     /// The same of the server that gives out its tokens.
     #[error("sends its clients for a token to a server that {0}")]
     TokenServer(Box<Obstacle>),
@@ -97,7 +100,7 @@ impl Obstacle {
     /// How long to leave the registry alone about this image.
     pub(super) fn lifetime(&self) -> Duration {
         match self {
-            Self::Denied(_) => AFTER_DENIAL,
+            Self::Denied(_) | Self::Hidden => AFTER_DENIAL,
             Self::RateLimited { rest } => *rest,
             Self::TokenServer(of) | Self::Redirect(of) => of.lifetime(),
             _ => AFTER_FAILURE,
@@ -108,7 +111,7 @@ impl Obstacle {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Blocked(_) => "blocked",
-            Self::Denied(_) => "unauthorized",
+            Self::Denied(_) | Self::Hidden => "unauthorized",
             Self::RateLimited { .. } => "rate_limited",
             Self::Status(408 | 500..)
             | Self::TimedOut

@@ -7,13 +7,14 @@ use reqwest::header::LINK;
 use reqwest::{Method, Response, Url};
 use serde::{Deserialize, Deserializer};
 
-use super::manifest::{Session, is_unknown_repository};
+use super::complaint::{self, is_about_repository};
 use super::obstacle::Obstacle;
-use super::transport::{body, is_page};
+use super::session::Session;
+use super::transport::{MOST_REDIRECTS, body, is_page};
 use crate::review::image::is_tag;
 
 /// Pages that are asked for.
-const MOST_PAGES: usize = 5;
+pub(super) const MOST_PAGES: usize = 5;
 /// Tags of one page; ECR refuses to give more (go-containerregistry, `defaultPageSize`).
 const PAGE: &str = "1000";
 /// Bytes of one page: registries without pages give all tags at once.
@@ -34,35 +35,39 @@ pub(super) struct Tags {
 
 #[derive(Deserialize)]
 struct Page<'a> {
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     tags: PageTags<'a>,
 }
 
 /// The tags of a page, without what is none.
-#[derive(Default)]
 struct PageTags<'a>(Vec<&'a str>);
 
 /// Lists the tags of a repository, as far as the registry lets us and the time reaches.
 ///
 /// # Errors
-/// A registry that fails at this fails at more: its 404 is no proof then.
-pub(super) async fn list(session: &Session<'_>, wanted: &str) -> Result<Tags, Obstacle> {
+/// A registry that fails over this repository may have failed before as well: its 404 is no proof.
+pub(super) async fn list(
+    session: &Session<'_>,
+    wanted: &str,
+    most_pages: usize,
+) -> Result<Tags, Obstacle> {
     let first = first_page(session);
     let mut next = Some(first.clone());
     let mut asked = BTreeSet::new();
     let mut tags = Tags::default();
     while let Some(url) = next.take() {
-        let Ok(response) = session.ask(Method::GET, &url, 0).await else {
+        let Ok(response) = session.ask(Method::GET, &url, MOST_REDIRECTS).await else {
             break;
         };
-        let status = response.status().as_u16();
-        if status != 200 || is_page(response.headers()) {
-            if status >= 500 {
-                return Err(Obstacle::Status(status));
+        match response.status().as_u16() {
+            200 if !is_page(response.headers()) => {}
+            status @ 500.. => return Err(Obstacle::Status(status)),
+            404 if asked.is_empty() => {
+                let body = body(response, complaint::LONGEST, session.by).await;
+                tags.is_unknown_repository = body.is_ok_and(|body| is_about_repository(&body));
+                break;
             }
-            tags.is_unknown_repository =
-                asked.is_empty() && status == 404 && is_unknown_repository(response, session).await;
-            break;
+            _ => break,
         }
         let follow = following(&response, &first);
         let Ok(body) = body(response, LONGEST_PAGE, session.by).await else {
@@ -73,11 +78,11 @@ pub(super) async fn list(session: &Session<'_>, wanted: &str) -> Result<Tags, Ob
         };
         tags.add(page.tags.0, wanted);
         asked.insert(url);
-        let is_last = asked.len() + 1 == MOST_PAGES;
+        let is_last = asked.len() + 1 == most_pages;
         next = follow
             // The pages are in order, so the last one is better spent near what was wanted.
             .map(|url| if is_last { near(&first, wanted) } else { url })
-            .filter(|url| asked.len() < MOST_PAGES && !asked.contains(url));
+            .filter(|url| asked.len() < most_pages && !asked.contains(url));
     }
     tags.names.sort_unstable();
     tags.names.dedup();
@@ -111,7 +116,7 @@ fn shortened(tag: &str) -> &str {
 fn following(response: &Response, first: &Url) -> Option<Url> {
     let header = response.headers().get(LINK)?.to_str().ok()?;
     let target = next_link(header)?;
-    let url = first.join(target).ok()?;
+    let url = response.url().join(target).ok()?;
     let is_same = url.origin() == first.origin()
         && url.path() == first.path()
         && url.username().is_empty()

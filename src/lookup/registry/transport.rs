@@ -19,8 +19,8 @@ use super::obstacle::Obstacle;
 
 /// The most for name, connection and TLS handshake.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Redirects that are followed for a manifest: registry.k8s.io sends to its mirrors with one.
-pub(super) const MANIFEST_REDIRECTS: usize = 3;
+/// Redirects that are followed: registry.k8s.io sends to its mirrors with one.
+pub(super) const MOST_REDIRECTS: usize = 3;
 /// Idle connections that are kept for each host, and for how long.
 const IDLE_CONNECTIONS: usize = 2;
 const IDLE: Duration = Duration::from_secs(30);

@@ -97,15 +97,22 @@ impl<'a> Author<'a> {
     }
 }
 
-/// Whether a last-applied annotation is about this object; it is copied along with others.
+/// Whether a last-applied annotation is about this object; it is copied along with others. A part
+/// that one of them leaves out, such as the namespace, is left to the request.
 fn is_of(applied: &Value, object: &Value) -> bool {
-    let same = |pointer| text(applied, pointer) == text(object, pointer);
-    // kubectl writes the namespace into the annotation, other tools leave it to the request.
-    let namespace = text(applied, "/metadata/namespace");
-    same("/apiVersion")
-        && same("/kind")
-        && same("/metadata/name")
-        && (namespace.is_none() || same("/metadata/namespace"))
+    [
+        "/apiVersion",
+        "/kind",
+        "/metadata/name",
+        "/metadata/namespace",
+    ]
+    .iter()
+    .all(
+        |pointer| match (text(applied, pointer), text(object, pointer)) {
+            (Some(applied), Some(object)) => applied == object,
+            _ => true,
+        },
+    )
 }
 
 /// Whether a set of fields holds one: `{"f:spec": {"f:target": {"f:name": {}}}}`

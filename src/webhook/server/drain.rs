@@ -24,7 +24,7 @@ use super::peers::Peers;
 /// How long each part of leaving takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// The least time of serving on. 15 s: what EndpointSlices, kube-proxies and load balancers
+    /// The least time of serving on. 15 s: what endpoint slices, kube-proxy and load balancers
     /// are commonly given to follow.
     pub lame_duck: Duration,
     /// Serving goes on until there was no request for this long. 5 s.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BAD_POD, ODD_POD, Place, assert_error, places};
+use super::{BAD_POD, ODD_POD, Place, assert_error, outcome, places};
 use crate::registry_server::Registry;
 
 const PROMETHEUS: &str = "\
@@ -217,7 +217,10 @@ fn what_somebody_accepted_is_no_finding() {
         ("config.yaml", config),
     ]);
     assert_eq!(place.check("-f accepted.yaml").status, 0);
-    assert_eq!(place.check("-f ended.yaml").status, 1);
+    let ended = place.check("-f ended.yaml");
+    assert_eq!(ended.status, 1);
+    let notice = "ended.yaml:6:16: warning: forestall.dev/allow ended on 2020-01-01\n";
+    assert_eq!(ended.stderr, notice);
     assert_eq!(place.check("-f bad.yaml").status, 1);
     assert_eq!(place.check("-f bad.yaml --config config.yaml").status, 0);
 }
@@ -312,4 +315,20 @@ fn s08_a_registry_is_asked_and_what_it_says_can_be_replayed_without_it() {
     let gone = place.run("check -f a.yaml --config c.yaml -o json").json();
     assert_eq!(gone["findings"], json!([]));
     assert_eq!(gone["abstained"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_cluster_that_is_named_and_cannot_be_asked_is_an_error() {
+    let place = Place::with(&[("a.yaml", BAD_POD)]);
+    let mut command = place.command("check -f a.yaml --context nowhere -o json");
+    let outcome = outcome(command.env("KUBECONFIG", place.path("absent")));
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(
+        outcome.stderr.starts_with("--context nowhere: "),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        places(&outcome.json()),
+        ["impossible-memory-limit a.yaml:9"]
+    );
 }

@@ -111,6 +111,11 @@ fn the_schema_knows_every_key_of_the_configuration() {
     for mode in ["off", "audit", "warn", "enforce"] {
         assert!(modes.to_string().contains(&format!("{mode:?}")), "{modes}");
     }
+    // `version: 2.10` and `limit: 512` are right as they are.
+    assert_eq!(
+        find(&schema, "Scalar")["type"],
+        json!(["string", "number", "boolean"])
+    );
 }
 
 fn find<'a>(schema: &'a Value, name: &str) -> &'a Value {

@@ -45,7 +45,7 @@ async fn registries_that_cannot_be_reached_or_break_off_are_unknown() {
         .body([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
     assert_eq!(
         answer_with_404(zipped).await,
-        "answered 404, but not as a registry does"
+        "answered 404, but not in the words of a registry"
     );
     let long = Reply::status(404).body("x".repeat(100_000));
     assert_eq!(
@@ -154,6 +154,45 @@ async fn a_slow_registry_holds_up_no_other() {
     tokio::select! {
         _ = slowly => panic!("a hundred slow answers came before a quick one"),
         answer = quickly => assert_eq!(answer, Ok(ImageState::Exists)),
+    }
+}
+
+#[tokio::test]
+async fn names_of_nowhere_hold_up_no_registry_that_has_answered() {
+    let known = Scripted::start(|_| Reply::status(200)).await;
+    let mut servers = vec![("known.test".to_owned(), known.url())];
+    let mut nowhere = Vec::new();
+    for index in 0..12 {
+        let slow = Scripted::start(|_| Reply::status(200).after(PATIENCE)).await;
+        servers.push((format!("{index}.test"), slow.url()));
+        nowhere.push(slow);
+    }
+    let entries: Vec<_> = servers
+        .iter()
+        .map(|(host, server)| (host.as_str(), server.as_str()))
+        .collect();
+    let client = client(&entries);
+    let answer = probe(&client, "known.test/a:1").await;
+    assert_eq!(answer, Ok(ImageState::Exists));
+
+    let images: Vec<_> = (0..48)
+        .map(|index| format!("{}.test/a:{index}", index % 12))
+        .collect();
+    let slowly = futures::future::join_all(images.iter().map(|image| probe(&client, image)));
+    let quickly = async {
+        let asked = || nowhere.iter().map(|slow| slow.asked().len()).sum::<usize>();
+        while asked() < 16 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let by = Instant::now() + Duration::from_secs(2);
+        let answer = client.probe(&reference("known.test/a:2"), by).await;
+        (answer, asked())
+    };
+    tokio::select! {
+        _ = slowly => panic!("slow answers came before a quick one"),
+        (answer, at_once) = quickly => {
+            assert_eq!((answer, at_once), (Ok(ImageState::Exists), 16));
+        }
     }
 }
 
