@@ -17,7 +17,10 @@ const BAD: &str = "512m";
 const GOOD: &str = "512Mi";
 
 fn refused(output: &Output) -> bool {
-    !output.success && output.stderr.contains("denied the request: forestall refuses")
+    !output.success
+        && output
+            .stderr
+            .contains("denied the request: forestall refuses")
 }
 
 fn silent(output: &Output) -> bool {
@@ -49,14 +52,22 @@ fn kubectl_shows_the_whole_refusal_through_a_service_and_through_a_url() {
              \"validate.forestall.dev\" denied the request: forestall refuses Deployment \
              {namespace}/web"
         );
-        assert!(output.stderr.starts_with(&expected), "{reach:?}: {}", output.stderr);
+        assert!(
+            output.stderr.starts_with(&expected),
+            "{reach:?}: {}",
+            output.stderr
+        );
         for part in [
             "\nimpossible-memory-limit: ",
             "\n  at spec.template.spec.containers[0].resources.limits.memory\n",
             "512Mi",
             "\nto accept it for a time, annotate forestall.dev/allow",
         ] {
-            assert!(output.stderr.contains(part), "{part:?} is not in {}", output.stderr);
+            assert!(
+                output.stderr.contains(part),
+                "{part:?} is not in {}",
+                output.stderr
+            );
         }
         assert!(silent(&site.apply(&deployment("web", GOOD))));
     }
@@ -66,7 +77,9 @@ fn kubectl_shows_the_whole_refusal_through_a_service_and_through_a_url() {
 fn the_audit_log_says_what_was_decided_and_why() {
     let site = Site::new(MEMORY);
     site.apply(&deployment("web", BAD));
-    let of = |annotations: &Value, key: &str| annotations[format!("validate.forestall.dev/{key}")].clone();
+    let of = |annotations: &Value, key: &str| {
+        annotations[format!("validate.forestall.dev/{key}")].clone()
+    };
     eventually("the audit event", || {
         site.audit_annotations("create").iter().any(|annotations| {
             of(annotations, "decision") == "refuse"
@@ -87,7 +100,13 @@ fn case_46_a_pod_without_a_name_is_judged() {
     };
     let output = nameless(BAD);
     assert!(refused(&output), "{}", output.stderr);
-    assert!(output.stderr.contains(&format!("Pod {}/batch-", site.namespace)), "{}", output.stderr);
+    assert!(
+        output
+            .stderr
+            .contains(&format!("Pod {}/batch-", site.namespace)),
+        "{}",
+        output.stderr
+    );
     assert!(silent(&nameless(GOOD)));
 }
 
@@ -97,7 +116,10 @@ fn case_47_and_48_what_runs_already_is_scaled_moved_and_deleted_however_bad_it_i
     assert!(site.apply(&deployment("old", BAD)).success);
     let pods = || {
         let names = site.must(&["get", "pods", "-o", "name"], "").stdout;
-        names.lines().map(|name| name["pod/".len()..].to_owned()).collect::<Vec<_>>()
+        names
+            .lines()
+            .map(|name| name["pod/".len()..].to_owned())
+            .collect::<Vec<_>>()
     };
     eventually("a Pod", || pods().len() == 1);
     site.register(Reach::Service, Scope::Everything);
@@ -107,31 +129,51 @@ fn case_47_and_48_what_runs_already_is_scaled_moved_and_deleted_however_bad_it_i
     eventually("a second Pod", || pods().len() == 2);
     let status = json!({"status": {"conditions": [
         {"type": "Told", "status": "True", "reason": "test", "message": "by hand"}]}});
-    let output = patch(&site, "deployment", "old", &["--subresource", "status"], &status);
+    let output = patch(
+        &site,
+        "deployment",
+        "old",
+        &["--subresource", "status"],
+        &status,
+    );
     assert!(silent(&output), "{}", output.stderr);
     site.must(&["label", "deployment", "old", "team=a"], "");
     site.must(&["create", "token", "default"], "");
 
-    let path = |pod: &str, part: &str| format!("/api/v1/namespaces/{}/pods/{pod}/{part}", site.namespace);
+    let path =
+        |pod: &str, part: &str| format!("/api/v1/namespaces/{}/pods/{pod}/{part}", site.namespace);
     let [first, second] = pods().try_into().unwrap();
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": first},
                          "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"}});
-    site.must(&["create", "--raw", &path(&first, "binding"), "-f", "-"], &binding.to_string());
+    site.must(
+        &["create", "--raw", &path(&first, "binding"), "-f", "-"],
+        &binding.to_string(),
+    );
     let output = site.kubectl(&["exec", &first, "--", "true"], "");
     assert!(!output.stderr.contains("webhook"), "{}", output.stderr);
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": second}});
-    site.must(&["create", "--raw", &path(&second, "eviction"), "-f", "-"], &eviction.to_string());
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": second}});
+    site.must(
+        &["create", "--raw", &path(&second, "eviction"), "-f", "-"],
+        &eviction.to_string(),
+    );
     eventually("the Pod in place of the evicted one", || {
         let pods = pods();
         pods.len() == 2 && !pods.contains(&second)
     });
 
     // One review for each object, and none has a name.
-    site.must(&["delete", "pods", "--all", "--grace-period", "0", "--force"], "");
+    site.must(
+        &["delete", "pods", "--all", "--grace-period", "0", "--force"],
+        "",
+    );
     site.must(&["delete", "deployments", "--all"], "");
     let metrics = site.forestall.metrics();
     for operation in ["CREATE", "UPDATE", "DELETE", "CONNECT"] {
-        assert!(metrics.contains(&format!("operation=\"{operation}\"")), "{metrics}");
+        assert!(
+            metrics.contains(&format!("operation=\"{operation}\"")),
+            "{metrics}"
+        );
     }
 }
 
@@ -139,8 +181,10 @@ fn case_47_and_48_what_runs_already_is_scaled_moved_and_deleted_however_bad_it_i
 fn case_49_a_resize_and_an_ephemeral_container_are_judged() {
     let site = Site::new(MEMORY);
     assert!(silent(&site.apply(&pod("app", GOOD))));
-    let memory = |memory| json!({"spec": {"containers": [
-        {"name": "app", "resources": {"limits": {"memory": memory}, "requests": {"memory": memory}}}]}});
+    let memory = |memory| {
+        json!({"spec": {"containers": [
+        {"name": "app", "resources": {"limits": {"memory": memory}, "requests": {"memory": memory}}}]}})
+    };
     let resize = ["--subresource", "resize"];
     let output = patch(&site, "pod", "app", &resize, &memory("2Mi"));
     assert!(refused(&output), "{}", output.stderr);
@@ -174,7 +218,10 @@ fn case_51_the_mirror_of_a_static_pod_is_left_alone() {
     let output = site.kubectl(&["create", "-f", "-"], &mirror.to_string());
     assert!(output.success, "{}", output.stderr);
     let stored = site.stored("pod", "static-node");
-    assert_eq!(stored["spec"]["containers"][0]["resources"]["limits"]["memory"], BAD);
+    assert_eq!(
+        stored["spec"]["containers"][0]["resources"]["limits"]["memory"],
+        BAD
+    );
 }
 
 #[test]
@@ -186,9 +233,17 @@ fn case_52_what_is_being_deleted_is_let_go() {
     site.must(&["delete", "deployment", "web", "--wait=false"], "");
     let output = patch(&site, "deployment", "web", &[], &template_memory(BAD));
     assert!(output.success, "{}", output.stderr);
-    let output = patch(&site, "deployment", "web", &[], &json!({"metadata": {"finalizers": null}}));
+    let output = patch(
+        &site,
+        "deployment",
+        "web",
+        &[],
+        &json!({"metadata": {"finalizers": null}}),
+    );
     assert!(output.success, "{}", output.stderr);
-    eventually("its end", || !site.kubectl(&["get", "deployment", "web"], "").success);
+    eventually("its end", || {
+        !site.kubectl(&["get", "deployment", "web"], "").success
+    });
 }
 
 #[test]
@@ -199,11 +254,23 @@ fn case_53_and_54_only_a_new_mistake_is_refused() {
 
     // 53: nothing changes.
     assert!(silent(&site.apply(&deployment("old", BAD))));
-    assert!(silent(&site.kubectl(&["annotate", "deployment", "old", "team=a"], "")));
+    assert!(silent(
+        &site.kubectl(&["annotate", "deployment", "old", "team=a"], "")
+    ));
     // 54: something else changes; the old mistake is told, not punished.
-    let output = patch(&site, "deployment", "old", &[], &json!({"spec": {"minReadySeconds": 5}}));
+    let output = patch(
+        &site,
+        "deployment",
+        "old",
+        &[],
+        &json!({"spec": {"minReadySeconds": 5}}),
+    );
     assert!(output.success, "{}", output.stderr);
-    assert!(output.stderr.contains("Warning: impossible-memory-limit"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("Warning: impossible-memory-limit"),
+        "{}",
+        output.stderr
+    );
     // A step towards repair is one, even where it does not arrive.
     let output = patch(&site, "deployment", "old", &[], &template_memory("1Mi"));
     assert!(output.success, "{}", output.stderr);
@@ -227,9 +294,11 @@ fn case_55_a_kind_of_the_same_name_in_another_group_is_none_of_our_business() {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
                 {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
     });
-    site.cluster.must(&["apply", "-f", "-"], &definition.to_string());
+    site.cluster
+        .must(&["apply", "-f", "-"], &definition.to_string());
     let name = "crd/deployments.requests.forestall.test";
-    site.cluster.must(&["wait", "--for=condition=Established", name], "");
+    site.cluster
+        .must(&["wait", "--for=condition=Established", name], "");
     site.register(Reach::Service, Scope::Everything);
     let mut object = deployment("web", BAD);
     object["apiVersion"] = json!("requests.forestall.test/v1");
@@ -245,20 +314,50 @@ fn case_57_a_quantity_means_what_the_api_server_takes_it_for() {
         pod["spec"]["containers"][0]["resources"]["limits"]["memory"] = memory;
         site.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod.to_string())
     };
-    for fine in [json!("512Mi"), json!("0.5Gi"), json!("536870912"), json!(536_870_912), json!("1e9"),
-                 json!("512M"), json!("128974848000m"), json!("4Mi")] {
+    for fine in [
+        json!("512Mi"),
+        json!("0.5Gi"),
+        json!("536870912"),
+        json!(536_870_912),
+        json!("1e9"),
+        json!("512M"),
+        json!("128974848000m"),
+        json!("4Mi"),
+    ] {
         let output = create(fine.clone());
-        assert!(output.success && !output.stderr.contains("impossible"), "{fine}: {}", output.stderr);
+        assert!(
+            output.success && !output.stderr.contains("impossible"),
+            "{fine}: {}",
+            output.stderr
+        );
     }
-    for bad in [json!("512"), json!("512m"), json!(512), json!("1e3"), json!("0.5"), json!("4095Ki")] {
+    for bad in [
+        json!("512"),
+        json!("512m"),
+        json!(512),
+        json!("1e3"),
+        json!("0.5"),
+        json!("4095Ki"),
+    ] {
         let output = create(bad.clone());
         assert!(refused(&output), "{bad}: {}", output.stderr);
     }
     // The API server's own refusals stay its own.
-    for invalid in [json!("-1"), json!(""), json!("1Ki5"), json!("1 Gi"), json!({}), json!([])] {
+    for invalid in [
+        json!("-1"),
+        json!(""),
+        json!("1Ki5"),
+        json!("1 Gi"),
+        json!({}),
+        json!([]),
+    ] {
         let output = create(invalid.clone());
         assert!(!output.success, "{invalid}");
-        assert!(!output.stderr.contains("webhook"), "{invalid}: {}", output.stderr);
+        assert!(
+            !output.stderr.contains("webhook"),
+            "{invalid}: {}",
+            output.stderr
+        );
     }
 }
 
@@ -269,8 +368,17 @@ fn case_58_and_59_odd_images_and_missing_config_maps_pass_where_nothing_is_known
     let digest = "0".repeat(64);
     let long = "a".repeat(300);
     for image in [
-        "a", "a:443/b", &format!("a/b@sha256:{digest}"), &format!("a:tag@sha256:{digest}"), "A/B", &long,
-        "[::1]:5000/x", "münchen.example/x", "169.254.169.254/x", "kubernetes.default.svc/x", "a:",
+        "a",
+        "a:443/b",
+        &format!("a/b@sha256:{digest}"),
+        &format!("a:tag@sha256:{digest}"),
+        "A/B",
+        &long,
+        "[::1]:5000/x",
+        "münchen.example/x",
+        "169.254.169.254/x",
+        "kubernetes.default.svc/x",
+        "a:",
     ] {
         let mut pod = pod("app", GOOD);
         pod["spec"]["containers"][0]["image"] = json!(image);
@@ -298,10 +406,21 @@ async fn case_78_a_namespace_that_the_cache_lacks_has_the_default_mode_and_is_co
         .build()
         .unwrap();
     let url = format!("https://localhost:{}/validate", site.forestall.port);
-    let answer: Value = client.post(url).json(&review).send().await.unwrap().json().await.unwrap();
+    let answer: Value = client
+        .post(url)
+        .json(&review)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert_eq!(answer["response"]["allowed"], false, "{answer}");
     let metrics = site.forestall.metrics();
-    assert!(metrics.contains("forestall_unknown_namespaces_total 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("forestall_unknown_namespaces_total 1\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,10 +431,17 @@ async fn case_79_a_review_sees_one_mode_however_the_label_flips() {
         let arguments = ["label", "--overwrite", "namespace", &site.namespace, &label];
         site.cluster.must(&arguments, "");
     };
-    let create = || site.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod("app", BAD).to_string());
+    let create = || {
+        site.kubectl(
+            &["create", "--dry-run=server", "-f", "-"],
+            &pod("app", BAD).to_string(),
+        )
+    };
     for (mode, expected) in [
         ("audit", silent as fn(&Output) -> bool),
-        ("warn", |output| output.success && output.stderr.contains("Warning: impossible-memory-limit")),
+        ("warn", |output| {
+            output.success && output.stderr.contains("Warning: impossible-memory-limit")
+        }),
         ("off", silent),
         ("enforce", refused),
     ] {
@@ -328,18 +454,25 @@ async fn case_79_a_review_sees_one_mode_however_the_label_flips() {
     let client = site.cluster.client().await;
     let pods: Api<DynamicObject> = Api::namespaced_with(client, &site.namespace, &resource);
     let bad: DynamicObject = serde_json::from_value(pod("app", BAD)).unwrap();
-    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     let (mut admitted, mut denied) = (0, 0);
     tokio::task::block_in_place(|| {
         std::thread::scope(|scope| {
-            let flips = scope.spawn(|| (0..10).for_each(|turn| label(["audit", "enforce"][turn % 2])));
+            let flips =
+                scope.spawn(|| (0..10).for_each(|turn| label(["audit", "enforce"][turn % 2])));
             while !flips.is_finished() {
                 let created = pods.create(&dry_run, &bad);
                 match tokio::runtime::Handle::current().block_on(created) {
                     Ok(_) => admitted += 1,
                     Err(kube::Error::Api(status)) => {
                         assert_eq!(status.code, 403, "{status:?}");
-                        assert!(status.message.contains("forestall refuses Pod"), "{status:?}");
+                        assert!(
+                            status.message.contains("forestall refuses Pod"),
+                            "{status:?}"
+                        );
                         denied += 1;
                     }
                     Err(error) => panic!("{error}"),
@@ -347,5 +480,8 @@ async fn case_79_a_review_sees_one_mode_however_the_label_flips() {
             }
         });
     });
-    assert!(admitted > 0 && denied > 0, "{admitted} admitted, {denied} denied");
+    assert!(
+        admitted > 0 && denied > 0,
+        "{admitted} admitted, {denied} denied"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -32,7 +32,7 @@ pub struct Site {
 /// The real program. It ends with this, or with the process of the test.
 pub struct Forestall {
     pub port: u16,
-    admin_port: u16,
+    admin: SocketAddr,
     files: TempDir,
     supervisor: Child,
 }
@@ -90,13 +90,19 @@ impl Site {
     /// Runs kubectl in the namespace.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
         let namespace = ["--namespace", self.namespace.as_str()];
-        self.cluster.kubectl(&[&namespace, arguments].concat(), input)
+        self.cluster
+            .kubectl(&[&namespace, arguments].concat(), input)
     }
 
     /// Runs kubectl, which must succeed, and gives both that it printed.
     pub fn must(&self, arguments: &[&str], input: &str) -> Output {
         let output = self.kubectl(arguments, input);
-        assert!(output.success, "kubectl {}: {}", arguments.join(" "), output.stderr);
+        assert!(
+            output.success,
+            "kubectl {}: {}",
+            arguments.join(" "),
+            output.stderr
+        );
         output
     }
 
@@ -106,14 +112,19 @@ impl Site {
 
     /// An object as it is stored.
     pub fn stored(&self, kind: &str, name: &str) -> Value {
-        let output = self.must(&["get", kind, name, "-o", "json", "--show-managed-fields"], "");
+        let output = self.must(
+            &["get", kind, name, "-o", "json", "--show-managed-fields"],
+            "",
+        );
         serde_json::from_str(&output.stdout).unwrap()
     }
 
     /// The annotations that the API server's audit log has for requests in this namespace.
     pub fn audit_annotations(&self, verb: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
-        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let events = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events
             .filter(|event| event["objectRef"]["namespace"] == self.namespace.as_str())
             .filter(|event| event["verb"] == verb)
@@ -128,19 +139,23 @@ impl Forestall {
     /// Starts it with this configuration, and waits until it is ready.
     pub fn start(cluster: &ControlPlane, config: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let (port, admin_port) = (free_port(), free_port());
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
         let log = File::create(files.path().join("log")).unwrap();
         // Ends the program when the test does, even where that is killed.
         let watchdog = "\"$@\" & child=$!
             while kill -0 $child && { read -r -t 1 _ || (($? > 128)); }; do :; done
-            kill $child; wait $child";
+            kill -KILL $child; wait";
         let supervisor = Command::new("bash")
-            .args(["-c", watchdog, "watchdog", env!("CARGO_BIN_EXE_forestall"), "serve"])
+            .args([
+                "-c",
+                watchdog,
+                "watchdog",
+                env!("CARGO_BIN_EXE_forestall"),
+                "serve",
+            ])
             .args([Path::new("--config"), &path])
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
             .args([Path::new("--tls-key"), &pki().path("tls.key")])
             .env("KUBECONFIG", cluster.kubeconfig())
@@ -149,16 +164,33 @@ impl Forestall {
             .stderr(log)
             .spawn()
             .unwrap();
-        let forestall = Self {
-            port,
-            admin_port,
+        let mut forestall = Self {
+            port: 0,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             files,
             supervisor,
         };
-        let ready = || forestall.get("/readyz").contains(" 200 OK");
-        let started = std::panic::catch_unwind(|| eventually("readiness", ready));
-        assert!(started.is_ok(), "forestall serve is not ready: {}", forestall.log());
+        eventually("the log line with its addresses", || {
+            forestall.addresses().is_some()
+        });
+        let (address, admin) = forestall.addresses().unwrap();
+        (forestall.port, forestall.admin) = (address.port(), admin);
+        eventually("readiness", || {
+            forestall.get("/readyz").starts_with("HTTP/1.1 200")
+        });
         forestall
+    }
+
+    /// Where it listens, as it says itself.
+    fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let log = self.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find_map(|line| {
+            let address = |key: &str| line.get(key)?.as_str()?.parse().ok();
+            Some((address("address")?, address("admin")?))
+        })
     }
 
     /// What it has logged until now.
@@ -174,8 +206,9 @@ impl Forestall {
     /// The answer of the port for operators; empty where there is none.
     fn get(&self, path: &str) -> String {
         let mut answer = String::new();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.admin_port))
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        if let Ok(mut stream) = TcpStream::connect(self.admin)
             && stream.write_all(request.as_bytes()).is_ok()
         {
             let _ = stream.read_to_string(&mut answer);
@@ -203,11 +236,6 @@ pub fn pki() -> &'static Pki {
     })
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Registers both webhooks for one namespace.
 pub fn install_webhook(
     cluster: &ControlPlane,
@@ -220,8 +248,17 @@ pub fn install_webhook(
     SERVICE_INSTALLED.get_or_init(|| {
         cluster.must(&["create", "namespace", SERVICE_NAMESPACE], "");
         // There are no nodes, so the Service leads to a process on this machine.
-        let service = ["create", "service", "externalname", SERVICE, "--external-name=localhost"];
-        cluster.must(&[&["--namespace", SERVICE_NAMESPACE][..], &service[..]].concat(), "");
+        let service = [
+            "create",
+            "service",
+            "externalname",
+            SERVICE,
+            "--external-name=localhost",
+        ];
+        cluster.must(
+            &[&["--namespace", SERVICE_NAMESPACE][..], &service[..]].concat(),
+            "",
+        );
     });
     let configurations = json!({"apiVersion": "v1", "kind": "List", "items": [
         configuration(forestall, namespace, reach, scope, "Mutating", |meta| meta.repairs),
@@ -238,7 +275,11 @@ fn configuration(
     kind: &str,
     takes_part: fn(&Meta) -> bool,
 ) -> Value {
-    let (verb, seconds) = if kind == "Mutating" { ("mutate", 2) } else { ("validate", 5) };
+    let (verb, seconds) = if kind == "Mutating" {
+        ("mutate", 2)
+    } else {
+        ("validate", 5)
+    };
     let port = forestall.port;
     let mut client = match reach {
         Reach::Service => json!({"service": {"namespace": SERVICE_NAMESPACE, "name": SERVICE,
@@ -270,8 +311,13 @@ fn configuration(
 
 /// The kinds that guardrails watch, and the two parts of a Pod that can be changed alone.
 fn rules(takes_part: fn(&Meta) -> bool) -> Vec<Value> {
-    let metas = CATALOGUE.iter().map(|entry| &entry.meta).filter(|meta| takes_part(meta));
-    let mut kinds: Vec<WatchedKind> = metas.flat_map(|meta| meta.watches.iter().copied()).collect();
+    let metas = CATALOGUE
+        .iter()
+        .map(|entry| &entry.meta)
+        .filter(|meta| takes_part(meta));
+    let mut kinds: Vec<WatchedKind> = metas
+        .flat_map(|meta| meta.watches.iter().copied())
+        .collect();
     kinds.sort_unstable();
     kinds.dedup();
     kinds
@@ -279,7 +325,10 @@ fn rules(takes_part: fn(&Meta) -> bool) -> Vec<Value> {
         .map(|kind| {
             let mut resources = vec![kind.plural.to_owned()];
             if kind.plural == "pods" {
-                resources.extend(["pods/ephemeralcontainers".to_owned(), "pods/resize".to_owned()]);
+                resources.extend([
+                    "pods/ephemeralcontainers".to_owned(),
+                    "pods/resize".to_owned(),
+                ]);
             }
             json!({"apiGroups": [kind.group], "apiVersions": ["*"], "resources": resources,
                    "operations": ["CREATE", "UPDATE"], "scope": "Namespaced"})
