@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -32,7 +32,7 @@ pub struct Site {
 /// The real program. It ends with this, or with the process of the test.
 pub struct Forestall {
     pub port: u16,
-    admin_port: u16,
+    admin: SocketAddr,
     files: TempDir,
     supervisor: Child,
 }
@@ -139,14 +139,13 @@ impl Forestall {
     /// Starts it with this configuration, and waits until it is ready.
     pub fn start(cluster: &ControlPlane, config: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let (port, admin_port) = (free_port(), free_port());
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
         let log = File::create(files.path().join("log")).unwrap();
         // Ends the program when the test does, even where that is killed.
         let watchdog = "\"$@\" & child=$!
             while kill -0 $child && { read -r -t 1 _ || (($? > 128)); }; do :; done
-            kill $child; wait $child";
+            kill -KILL $child; wait";
         let supervisor = Command::new("bash")
             .args([
                 "-c",
@@ -156,8 +155,7 @@ impl Forestall {
                 "serve",
             ])
             .args([Path::new("--config"), &path])
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
             .args([Path::new("--tls-key"), &pki().path("tls.key")])
             .env("KUBECONFIG", cluster.kubeconfig())
@@ -166,20 +164,33 @@ impl Forestall {
             .stderr(log)
             .spawn()
             .unwrap();
-        let forestall = Self {
-            port,
-            admin_port,
+        let mut forestall = Self {
+            port: 0,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             files,
             supervisor,
         };
-        let ready = || forestall.get("/readyz").contains(" 200 OK");
-        let started = std::panic::catch_unwind(|| eventually("readiness", ready));
-        assert!(
-            started.is_ok(),
-            "forestall serve is not ready: {}",
-            forestall.log()
-        );
+        eventually("the log line with its addresses", || {
+            forestall.addresses().is_some()
+        });
+        let (address, admin) = forestall.addresses().unwrap();
+        (forestall.port, forestall.admin) = (address.port(), admin);
+        eventually("readiness", || {
+            forestall.get("/readyz").starts_with("HTTP/1.1 200")
+        });
         forestall
+    }
+
+    /// Where it listens, as it says itself.
+    fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let log = self.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find_map(|line| {
+            let address = |key: &str| line.get(key)?.as_str()?.parse().ok();
+            Some((address("address")?, address("admin")?))
+        })
     }
 
     /// What it has logged until now.
@@ -197,7 +208,7 @@ impl Forestall {
         let mut answer = String::new();
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.admin_port))
+        if let Ok(mut stream) = TcpStream::connect(self.admin)
             && stream.write_all(request.as_bytes()).is_ok()
         {
             let _ = stream.read_to_string(&mut answer);
@@ -223,11 +234,6 @@ pub fn pki() -> &'static Pki {
         let service = format!("{SERVICE}.{SERVICE_NAMESPACE}.svc");
         Pki::new(&[&service, "localhost", "127.0.0.1"])
     })
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Registers both webhooks for one namespace.
