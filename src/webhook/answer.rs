@@ -12,8 +12,12 @@ use crate::report::visible;
 use crate::verdict::wording::LONGEST_REFUSAL;
 use crate::verdict::{Phase, Verdict};
 
-/// Characters of a warning. Where all of them together are longer than 4,096, the API server cuts
-/// each to 256 (k8s.io/apiserver, pkg/endpoints/filters/warning.go); so they are never cut there.
+/// Characters of all warnings of one review. Where all warnings of a request together are longer than
+/// 4,096, the API server cuts each to 256 (k8s.io/apiserver, pkg/endpoints/filters/warning.go); the
+/// rest is for other webhooks.
+pub const ALL_WARNINGS: usize = 3072;
+
+/// Characters of a warning where all together are longer than [`ALL_WARNINGS`].
 pub const LONGEST_WARNING: usize = 256;
 
 /// Warnings of one review.
@@ -95,27 +99,28 @@ pub fn encode(uid: &str, phase: Phase, verdict: &Verdict) -> Vec<u8> {
     serde_json::to_vec(&review).unwrap_or_default()
 }
 
-/// No control characters, because the API server drops such a warning; none twice, none too long,
-/// and not too many.
+/// No control characters, because the API server drops such a warning; none twice, not too many, and
+/// whole where there is room: some hold a snippet to copy.
 fn warnings(wanted: &[String]) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let mut warnings: Vec<_> = wanted
+    let mut lines: Vec<_> = wanted
         .iter()
-        .map(|warning| {
-            let line = visible::one_line(warning);
-            match visible::cut(&line, LONGEST_WARNING) {
-                whole if whole.len() == line.len() => whole.to_owned(),
-                _ => format!("{}…", visible::cut(&line, LONGEST_WARNING - 1)),
-            }
-        })
-        .filter(|warning| !warning.is_empty() && seen.insert(warning.clone()))
+        .map(|warning| visible::one_line(warning).into_owned())
+        .filter(|line| !line.is_empty() && seen.insert(line.clone()))
         .collect();
-    if warnings.len() > MOST_WARNINGS {
-        let more = warnings.len() - (MOST_WARNINGS - 1);
-        warnings.truncate(MOST_WARNINGS - 1);
-        warnings.push(format!("forestall: ... and {more} more"));
+    if lines.len() > MOST_WARNINGS {
+        let more = lines.len() - (MOST_WARNINGS - 1);
+        lines.truncate(MOST_WARNINGS - 1);
+        lines.push(format!("forestall: ... and {more} more"));
     }
-    warnings
+    if lines.iter().map(|line| line.chars().count()).sum::<usize>() <= ALL_WARNINGS {
+        return lines;
+    }
+    let shorten = |line: String| match visible::cut(&line, LONGEST_WARNING) {
+        whole if whole.len() == line.len() => line,
+        _ => format!("{}…", visible::cut(&line, LONGEST_WARNING - 1)),
+    };
+    lines.into_iter().map(shorten).collect()
 }
 
 /// At most so many bytes, with `…` where something was cut off, and no character split.
