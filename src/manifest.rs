@@ -105,6 +105,7 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<ManifestError>) {
         errors: Vec::new(),
     };
     reader.read(bytes);
+    reader.errors.sort_by_key(|error| error.position);
     (reader.documents, reader.errors)
 }
 
@@ -470,7 +471,7 @@ mod tests {
         ];
         assert_eq!(objects, expected);
         let places: Vec<_> = errors.iter().map(|error| error.position.line).collect();
-        assert_eq!(places, [6, 3, 9, 11, 16], "{errors:#?}");
+        assert_eq!(places, [3, 6, 9, 11, 16], "{errors:#?}");
     }
 
     #[test]
