@@ -116,26 +116,10 @@ fn nodes<'a>(
             _ => None,
         };
         let in_brackets = matches!(open.last(), Some((_, StructureStyle::Flow)));
+        if let Some(message) = misread(&event, &span, in_brackets, source) {
+            return Err(ScanError::new(span.start, message));
+        }
         let kind = match event {
-            // go-yaml takes [?a] for a map, and the whole of [a:] for text.
-            Event::Scalar(text, ScalarStyle::Plain, ..)
-                if in_brackets && (text.starts_with(['?', ':']) || is_glued_key(source, &span)) =>
-            {
-                let message = "text in brackets begins with ? or :, or a key has no space after :";
-                return Err(ScanError::new(span.start, message));
-            }
-            // go-yaml takes the comma of [!a, b] into the tag, and so the b for the tagged text.
-            Event::Scalar(text, ScalarStyle::Plain, _, Some(_))
-                if in_brackets && text.is_empty() =>
-            {
-                let message = "a tag in brackets has no value";
-                return Err(ScanError::new(span.start, message));
-            }
-            // go-yaml takes &a?b for the anchor a and the text ?b.
-            Event::Anchor(_, name) if !name.chars().all(is_for_anchors) => {
-                let message = "a name after & has other characters than letters, digits, - and _";
-                return Err(ScanError::new(span.start, message));
-            }
             Event::Scalar(text, style, _, tag) => Kind::Scalar {
                 text,
                 plain: style == ScalarStyle::Plain,
@@ -168,6 +152,32 @@ fn nodes<'a>(
         });
     }
     Ok(nodes)
+}
+
+/// What go-yaml, which reads YAML 1.1, would silently read as something else.
+fn misread(
+    event: &Event<'_>,
+    span: &Span,
+    in_brackets: bool,
+    source: &str,
+) -> Option<&'static str> {
+    match event {
+        // [?a] would be a map, and the whole of [a:] text.
+        Event::Scalar(text, ScalarStyle::Plain, ..)
+            if in_brackets && (text.starts_with(['?', ':']) || is_glued_key(source, span)) =>
+        {
+            Some("text in brackets begins with ? or :, or a key has no space after :")
+        }
+        // Of [!a, b] the comma would be part of the tag, and b the text that has it.
+        Event::Scalar(text, ScalarStyle::Plain, _, Some(_)) if in_brackets && text.is_empty() => {
+            Some("a tag in brackets has no value")
+        }
+        // &a?b would be the anchor a and the text ?b.
+        Event::Anchor(_, name) if !name.chars().all(is_for_anchors) => {
+            Some("a name after & has other characters than letters, digits, - and _")
+        }
+        _ => None,
+    }
 }
 
 /// Whether a plain key is followed by a colon and then a bracket or comma.

@@ -492,6 +492,17 @@ mod tests {
     }
 
     #[test]
+    fn of_equal_versions_the_one_written_alike_comes_first() {
+        let tags = owned(&["v1.4.0", "1.4.0", "1.6.0", "v1.6.0"]);
+        assert_eq!(names("v1.5.0", &tags), ["v1.4.0", "v1.6.0"]);
+        assert_eq!(names("1.5.0", &tags), ["1.4.0", "1.6.0"]);
+        let tags = owned(&["v1.4.0", "V1.4.0", "1.4"]);
+        for tags in [tags.clone(), tags.into_iter().rev().collect()] {
+            assert_eq!(names("1.4.0", &tags), ["V1.4.0", "v1.4.0", "1.4"]);
+        }
+    }
+
+    #[test]
     fn dates_are_versions_but_commits_and_signatures_are_not() {
         let tags = owned(&[
             "20240115",
@@ -550,7 +561,7 @@ mod tests {
     /// Tags that are near to each other, and anything else.
     fn tag() -> impl Strategy<Value = String> {
         prop_oneof![
-            4 => "v?[0-3](\\.[0-3]){0,3}(-(rc\\.?[0-9]|alpine|alpnie|slim|amd64))?",
+            4 => "[vV]?[0-3](\\.[0-3]){0,3}(-(rc\\.?[0-9]|alpine|alpnie|slim|amd64))?",
             1 => "[a-c]{1,4}",
             1 => "[0-9a-zA-Z_.+-]{0,12}",
             1 => "\\PC{0,8}",
