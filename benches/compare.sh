@@ -116,7 +116,7 @@ forestall_url="https://127.0.0.1:$port/validate?timeout=5s"
 echo_idle=$(memory "$echo" VmRSS)
 forestall_idle=$(memory "$forestall" VmRSS)
 
-echo "bench: $rounds rounds of 4 times $seconds s"
+echo "bench: rounds: $rounds, each of 4 times $seconds s"
 for _ in $(seq "$rounds"); do
     load "$echo_url" benches/review.json "$connections" >>"$work/echo.many"
     load "$forestall_url" benches/review.json "$connections" >>"$work/forestall.many"
