@@ -24,5 +24,6 @@ mod site;
 
 mod doors;
 mod incidents;
+mod patched;
 mod requests;
 mod view;
