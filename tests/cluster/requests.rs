@@ -1,19 +1,18 @@
 //! What a real API server sends, and does with the answers.
 
-use std::time::Duration;
-
+use kube::api::ApiResource;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
-use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Output, eventually};
+use crate::control_plane::{Output, eventually};
+use crate::registry_server::Registry;
 use crate::site::{Reach, Scope, Site, deployment, pki, pod};
 
 /// Everything that is judged here needs no registry.
 const MEMORY: &str = "rules: {missing-image: {mode: off}}\n";
-/// Half a byte: no container starts under it.
-const BAD: &str = "512m";
+/// 512 bytes: no container starts under it, and the API server itself says nothing.
+const BAD: &str = "512";
 const GOOD: &str = "512Mi";
 
 fn refused(output: &Output) -> bool {
@@ -178,7 +177,7 @@ fn case_47_and_48_what_runs_already_is_scaled_moved_and_deleted_however_bad_it_i
 }
 
 #[test]
-fn case_49_a_resize_and_an_ephemeral_container_are_judged() {
+fn case_49_a_resize_is_judged() {
     let site = Site::new(MEMORY);
     assert!(silent(&site.apply(&pod("app", GOOD))));
     let memory = |memory| {
@@ -189,6 +188,38 @@ fn case_49_a_resize_and_an_ephemeral_container_are_judged() {
     let output = patch(&site, "pod", "app", &resize, &memory("2Mi"));
     assert!(refused(&output), "{}", output.stderr);
     let output = patch(&site, "pod", "app", &resize, &memory("1Gi"));
+    assert!(silent(&output), "{}", output.stderr);
+}
+
+#[test]
+fn case_49_an_ephemeral_container_is_judged_by_its_image() {
+    let registry = Registry::start(&["team/debug:1.2", "team/app:1"]);
+    let server = registry.server();
+    let site = Site::new(&format!(
+        "registries: {{docker.io: {{server: {server:?}}}}}\n"
+    ));
+    let mut app = pod("app", GOOD);
+    app["spec"]["containers"][0]["image"] = json!("team/app:1");
+    let output = site.apply(&app);
+    assert!(silent(&output), "{}", output.stderr);
+    let debug = |image: &str| {
+        let container = json!({"name": "debug", "image": image});
+        let part = ["--subresource", "ephemeralcontainers"];
+        patch(
+            &site,
+            "pod",
+            "app",
+            &part,
+            &json!({"spec": {"ephemeralContainers": [container]}}),
+        )
+    };
+    let output = debug("team/debug:1.3");
+    assert!(
+        refused(&output) && output.stderr.contains("1.2"),
+        "{}",
+        output.stderr
+    );
+    let output = debug("team/debug:1.2");
     assert!(silent(&output), "{}", output.stderr);
 }
 
@@ -225,14 +256,14 @@ fn case_51_the_mirror_of_a_static_pod_is_left_alone() {
 }
 
 #[test]
-fn case_52_what_is_being_deleted_is_let_go() {
+fn case_52_what_is_being_deleted_is_judged_and_let_go() {
     let site = Site::new(MEMORY);
     let mut object = deployment("web", GOOD);
     object["metadata"]["finalizers"] = json!(["forestall.test/wait"]);
     assert!(silent(&site.apply(&object)));
     site.must(&["delete", "deployment", "web", "--wait=false"], "");
     let output = patch(&site, "deployment", "web", &[], &template_memory(BAD));
-    assert!(output.success, "{}", output.stderr);
+    assert!(refused(&output), "{}", output.stderr);
     let output = patch(
         &site,
         "deployment",
@@ -252,8 +283,11 @@ fn case_53_and_54_only_a_new_mistake_is_refused() {
     assert!(site.apply(&deployment("old", BAD)).success);
     site.register(Reach::Service, Scope::Catalogue);
 
-    // 53: nothing changes.
+    // 53: nothing changes. A server-side apply asks even so.
     assert!(silent(&site.apply(&deployment("old", BAD))));
+    let again = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    let output = site.kubectl(&again, &deployment("old", BAD).to_string());
+    assert!(silent(&output), "{}", output.stderr);
     assert!(silent(
         &site.kubectl(&["annotate", "deployment", "old", "team=a"], "")
     ));
@@ -390,14 +424,15 @@ fn case_58_and_59_odd_images_and_missing_config_maps_pass_where_nothing_is_known
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn case_78_a_namespace_that_the_cache_lacks_has_the_default_mode_and_is_counted() {
-    let site = Site::unregistered(MEMORY);
+/// Asks the webhook as no API server does.
+async fn ask(site: &Site, path: &str, namespace: &str, object: &Value) -> Value {
+    let api_version = object["apiVersion"].as_str().unwrap();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
-        "uid": "1", "operation": "CREATE", "namespace": "nowhere", "name": "app",
-        "kind": {"group": "", "version": "v1", "kind": "Pod"},
-        "resource": {"group": "", "version": "v1", "resource": "pods"},
-        "object": pod("app", BAD), "oldObject": null, "dryRun": false,
+        "uid": "1", "operation": "CREATE", "namespace": namespace, "name": object["metadata"]["name"],
+        "kind": {"group": group, "version": version, "kind": object["kind"]},
+        "resource": {"group": group, "version": version, "resource": "any"},
+        "object": object, "oldObject": null, "dryRun": false,
         "userInfo": {"username": "test"}, "options": null,
     }});
     let ca = std::fs::read(pki().path("ca.crt")).unwrap();
@@ -405,22 +440,61 @@ async fn case_78_a_namespace_that_the_cache_lacks_has_the_default_mode_and_is_co
         .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
         .build()
         .unwrap();
-    let url = format!("https://localhost:{}/validate", site.forestall.port);
-    let answer: Value = client
-        .post(url)
-        .json(&review)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    assert_eq!(answer["response"]["allowed"], false, "{answer}");
+    let url = format!("https://localhost:{}{path}", site.forestall.port);
+    let answer = client.post(url).json(&review).send().await.unwrap();
+    answer.json::<Value>().await.unwrap()["response"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_78_a_namespace_that_the_cache_lacks_has_the_default_mode_and_is_counted() {
+    let site = Site::unregistered(MEMORY);
+    let answer = ask(&site, "/validate", "nowhere", &pod("app", BAD)).await;
+    assert_eq!(answer["allowed"], false, "{answer}");
     let metrics = site.forestall.metrics();
     assert!(
         metrics.contains("forestall_unknown_namespaces_total 1\n"),
         "{metrics}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_60_to_62_versions_and_shapes_that_no_guardrail_knows_pass_unchanged() {
+    let site = Site::unregistered(MEMORY);
+    let conversion = |client: Value| {
+        json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"conversion": {"strategy": "Webhook", "webhook":
+            {"conversionReviewVersions": ["v1"], "clientConfig": client}}}})
+    };
+    let secret = |version: &str, spec: Value| {
+        json!({
+        "apiVersion": format!("external-secrets.io/{version}"), "kind": "ExternalSecret",
+        "metadata": {"name": "a"}, "spec": spec})
+    };
+    let objects = [
+        conversion(json!({"service": {"namespace": "gone", "name": "gone"}})),
+        conversion(json!({"url": "https://127.0.0.1:1/convert"})),
+        secret("v1alpha1", json!({"target": {}})),
+        secret(
+            "v1beta1",
+            json!({"target": {"template": {"templateFrom": [{"secret": null}]}}}),
+        ),
+        secret(
+            "v1",
+            json!({"data": [{"secretKey": "a", "remoteRef": null}]}),
+        ),
+        json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "a"},
+               "spec": {"sources": [{"repoURL": "a"}], "ignoreDifferences": [{"kind": "ExternalSecret",
+                   "group": "external-secrets.io", "jsonPointers": ["/spec/data", "/spec"]}]}}),
+    ];
+    for object in &objects {
+        for path in ["/mutate", "/validate"] {
+            let answer = ask(&site, path, &site.namespace, object).await;
+            assert_eq!(answer["allowed"], true, "{object}: {answer}");
+            assert_eq!(answer.get("patch"), None, "{object}: {answer}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

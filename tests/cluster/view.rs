@@ -26,9 +26,9 @@ const THINGS: Reads = Reads::Definition {
 };
 
 const QUICK: Patience = Patience {
-    first_list: Duration::from_secs(60),
+    first_list: Duration::from_mins(1),
     retry: Duration::from_millis(200),
-    stale: Duration::from_secs(60),
+    stale: Duration::from_mins(1),
     pulse: Duration::from_millis(200),
 };
 
@@ -39,14 +39,14 @@ async fn listed(
     patience: Patience,
 ) -> (ClusterView, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let (view, ready) = ClusterView::watch(client, Arc::clone(&metrics), reads, patience);
-    ready.await;
+    let (view, first_lists) = ClusterView::watch(client, Arc::clone(&metrics), reads, patience);
+    first_lists.await;
     (view, metrics)
 }
 
 /// Waits until it is so; what never comes fails the test.
 async fn eventually(what: &str, is: impl Fn() -> bool) {
-    let ends = Instant::now() + Duration::from_secs(60);
+    let ends = Instant::now() + Duration::from_mins(1);
     while !is() {
         assert!(Instant::now() < ends, "{what} never came");
         sleep(Duration::from_millis(20)).await;

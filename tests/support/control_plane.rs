@@ -13,7 +13,7 @@ use kube::{Client, Config};
 use crate::go::go_program;
 
 /// How long a test waits for something that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// etcd, kube-apiserver and kube-controller-manager; see tests/support/control-plane.sh.
 pub struct ControlPlane {
@@ -101,11 +101,6 @@ impl ControlPlane {
             output.stderr
         );
         output.stdout
-    }
-
-    /// Applies a manifest as YAML or JSON, to this namespace where it names none.
-    pub fn apply(&self, namespace: &str, manifest: &str) -> Output {
-        self.kubectl(&["--namespace", namespace, "apply", "-f", "-"], manifest)
     }
 
     /// A new namespace, ready for Pods. Nobody needs to delete it.

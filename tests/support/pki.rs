@@ -1,4 +1,5 @@
 //! Certificates for tests: a throw-away authority by certs/dev-ca.sh, and odd ones by rcgen.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,13 +9,10 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use forestall::review::WatchedKind;
-use forestall::rules::Meta;
-use forestall::rules::catalogue::CATALOGUE;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::control_plane::{ControlPlane, Output, eventually};
+use crate::control_plane::{ControlPlane, Output, eventually, run};
 use crate::pki::Pki;
 
 /// Where the Service lies, which leads the API server to this machine.
@@ -261,8 +258,8 @@ pub fn install_webhook(
         );
     });
     let configurations = json!({"apiVersion": "v1", "kind": "List", "items": [
-        configuration(forestall, namespace, reach, scope, "Mutating", |meta| meta.repairs),
-        configuration(forestall, namespace, reach, scope, "Validating", |_| true),
+        configuration(forestall, namespace, reach, scope, "Mutating", true),
+        configuration(forestall, namespace, reach, scope, "Validating", false),
     ]});
     cluster.must(&["apply", "-f", "-"], &configurations.to_string());
 }
@@ -273,7 +270,7 @@ fn configuration(
     reach: Reach,
     scope: Scope,
     kind: &str,
-    takes_part: fn(&Meta) -> bool,
+    only_repairs: bool,
 ) -> Value {
     let (verb, seconds) = if kind == "Mutating" {
         ("mutate", 2)
@@ -288,7 +285,7 @@ fn configuration(
     };
     client["caBundle"] = json!(BASE64.encode(fs::read(pki().path("ca.crt")).unwrap()));
     let (rules, failure_policy) = match scope {
-        Scope::Catalogue => (rules(takes_part), "Ignore"),
+        Scope::Catalogue => (rules(only_repairs), "Ignore"),
         Scope::Everything => (vec![every_request()], "Fail"),
     };
     json!({
@@ -309,30 +306,15 @@ fn configuration(
     })
 }
 
-/// The kinds that guardrails watch, and the two parts of a Pod that can be changed alone.
-fn rules(takes_part: fn(&Meta) -> bool) -> Vec<Value> {
-    let metas = CATALOGUE
+/// What the program itself says that it watches.
+fn rules(only_repairs: bool) -> Vec<Value> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forestall"));
+    let catalogue = run(command.args(["rules", "-o", "json"]), "");
+    let catalogue: Vec<Value> = serde_json::from_str(&catalogue.stdout).unwrap();
+    catalogue
         .iter()
-        .map(|entry| &entry.meta)
-        .filter(|meta| takes_part(meta));
-    let mut kinds: Vec<WatchedKind> = metas
-        .flat_map(|meta| meta.watches.iter().copied())
-        .collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds
-        .iter()
-        .map(|kind| {
-            let mut resources = vec![kind.plural.to_owned()];
-            if kind.plural == "pods" {
-                resources.extend([
-                    "pods/ephemeralcontainers".to_owned(),
-                    "pods/resize".to_owned(),
-                ]);
-            }
-            json!({"apiGroups": [kind.group], "apiVersions": ["*"], "resources": resources,
-                   "operations": ["CREATE", "UPDATE"], "scope": "Namespaced"})
-        })
+        .filter(|guardrail| !only_repairs || guardrail["repairs"] == true)
+        .flat_map(|guardrail| guardrail["rules"].as_array().unwrap().clone())
         .collect()
 }
 
