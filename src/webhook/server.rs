@@ -1,8 +1,8 @@
 //! The server: accepts connections, bounds what each may cost, and leaves without losing a request.
 //!
 //! No crate offers all of it: a cap on connections that still lets the API server in, time limits
-//! before and between requests, and the way to leave that an API server survives (see [`drain`]).
-//! It knows nothing of reviews; the [`Router`] does.
+//! before and between requests, and the way to leave that an API server survives (see
+//! `server/drain.rs`). It knows nothing of reviews; the [`Router`] does.
 
 mod connection;
 mod drain;
@@ -42,7 +42,7 @@ pub struct Limits {
     /// that meets a closing one. 115 s, so that a slow header is gone within 120 s.
     pub idle: Duration,
     /// Open connections. 2,500: an API server opens one for each review that it waits for, so 2,000
-    /// at a time must reach the point where the surplus is told so.
+    /// at a time must reach the point where the surplus is told so. An idle one takes some 35 kB.
     pub connections: usize,
     /// Open requests on one HTTP/2 connection. 250, as Go's net/http2 server allows.
     pub streams: u32,
@@ -82,8 +82,9 @@ struct Shared {
     phase: watch::Sender<Phase>,
 }
 
-/// How long to wait when the system gives out no more sockets.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait when the system gives out no more sockets. One is freed each time, so this is
+/// also how fast newcomers get in then.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How often to say so.
 const QUIET: Duration = Duration::from_secs(10);

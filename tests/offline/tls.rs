@@ -364,12 +364,13 @@ async fn without_files_a_certificate_for_this_machine_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let trusted = directory.path().join("forestall.pem");
     fs::write(&trusted, pem).unwrap();
-    for host in ["localhost", "127.0.0.1"] {
+    for (host, version) in [("localhost", "1.2"), ("127.0.0.1", "1.3")] {
         let mut curl = Command::new("curl");
         curl.arg("--silent")
             .arg("--show-error")
             .arg("--cacert")
             .arg(&trusted);
+        curl.arg("--tls-max").arg(version);
         curl.arg(format!("https://{host}:{port}/"));
         let output = spawn_blocking(move || curl.output())
             .await

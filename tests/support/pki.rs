@@ -1,5 +1,8 @@
 //! Certificates for tests: a throw-away authority by certs/dev-ca.sh, and odd ones by rcgen.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "several test binaries share this, and each uses a part"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
