@@ -13,7 +13,7 @@ use axum::routing::get;
 
 use crate::report::metrics::Metrics;
 
-/// What prometheus-client writes (OpenMetrics 1.0, section "Content-Type").
+/// What prometheus-client writes (the `OpenMetrics` 1.0 specification names it).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What must be true before requests may come.
@@ -46,9 +46,10 @@ async fn readyz(State(readiness): State<Arc<Readiness>>, uri: Uri) -> impl IntoR
         // Writing to a String cannot fail.
         let _ = writeln!(text, "[{sign}] {name}");
     }
-    match is_ready {
-        true => (StatusCode::OK, text + "ok\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, text + "not ready\n"),
+    if is_ready {
+        (StatusCode::OK, text + "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, text + "not ready\n")
     }
 }
 
@@ -88,5 +89,56 @@ impl Readiness {
             .filter(|(_, met)| !met)
             .map(|(name, _)| name)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(readiness: &Arc<Readiness>, path: &str) -> (StatusCode, String, String) {
+        let router = router(readiness.clone(), Arc::default());
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+        let media_type = head.headers.get(CONTENT_TYPE);
+        let media_type = media_type.map(|value| value.to_str().unwrap().to_owned());
+        let text = to_bytes(body, usize::MAX).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        (head.status, media_type.unwrap_or_default(), text)
+    }
+
+    #[tokio::test]
+    async fn readiness_names_what_it_waits_for() {
+        let readiness = Arc::new(Readiness::waiting_for(&["cluster", "config"]));
+        readiness.set("config", true);
+        let (status, _, text) = get(&readiness, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "[-] cluster\nnot ready\n");
+        let (_, _, text) = get(&readiness, "/readyz?verbose").await;
+        assert_eq!(text, "[-] cluster\n[+] config\nnot ready\n");
+        assert_eq!(readiness.unmet(), ["cluster"]);
+        readiness.set("cluster", true);
+        let (status, _, text) = get(&readiness, "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\n"));
+    }
+
+    #[tokio::test]
+    async fn liveness_does_not_wait_for_readiness() {
+        let readiness = Arc::new(Readiness::waiting_for(&["cluster"]));
+        assert_eq!(get(&readiness, "/livez").await.0, StatusCode::OK);
+        assert_eq!(get(&readiness, "/other").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_open_metrics() {
+        let (status, media_type, text) = get(&Arc::default(), "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        let expected = "application/openmetrics-text";
+        assert!(media_type.starts_with(expected), "{media_type}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The webhook: AdmissionReviews in, AdmissionReviews out.
+//! The webhook: an AdmissionReview in, an AdmissionReview out.
 //!
 //! ```text
 //! request ─body─► bytes ─envelope─► Review ─court─► Guard::consider ─► Verdict ─answer─► response

@@ -62,9 +62,10 @@ pub fn init(format: LogFormat) {
         LogFormat::Text => true,
     };
     // A second start, in a test say, leaves the first log as it is.
-    let _ = match is_text {
-        true => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        false => builder.json().flatten_event(true).try_init(),
+    let _ = if is_text {
+        builder.with_ansi(io::stderr().is_terminal()).try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
     };
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("without a message");
@@ -135,4 +136,82 @@ pub fn rejection(webhook: &'static str, reason: &impl Display, shed: bool) {
 
 fn shown(text: &str) -> String {
     cut(&one_line(text), LONGEST).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::review::Subject;
+    use crate::webhook::envelope::Verb;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(decision: &'static str) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || writer.clone())
+            .finish();
+        let head = Head {
+            uid: "u-1".to_owned(),
+            verb: Verb::Create,
+            subject: Subject {
+                group: "apps".to_owned(),
+                version: "v1".to_owned(),
+                kind: "Deployment".to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: "web\nforged \u{202e}line".to_owned(),
+            },
+            user: "alice".to_owned(),
+            ..Head::default()
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            review(&Line {
+                webhook: "validating",
+                head: &head,
+                decision,
+                verdict: &Verdict::default(),
+                error: None,
+                elapsed: Duration::from_millis(2),
+            });
+        });
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_with_its_fields() {
+        let line = logged("deny");
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["uid"], "u-1");
+        assert_eq!(line["resource"], "apps/v1/Deployment");
+        assert_eq!(line["name"], "web forged \\u{202e}line");
+        assert_eq!(line["user"], "alice");
+        assert_eq!(line["ms"], 2.0);
+        let message = "deny CREATE apps/v1/Deployment shop/web forged \\u{202e}line";
+        assert_eq!(line["message"], message);
+        assert_eq!(line.get("error"), None);
+    }
+
+    #[test]
+    fn a_plain_admission_is_not_told_at_info() {
+        assert_eq!(logged("allow"), "");
+    }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 /// The text on one line: white space becomes a blank, what cannot be seen becomes visible.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    visible(text, |char| char.is_whitespace())
+    visible(text, char::is_whitespace)
 }
 
 /// The text on as many lines as it has: what cannot be seen becomes visible.

@@ -285,7 +285,7 @@ fn read(raw: &str, what: &str) -> Result<Value, String> {
     }
 }
 
-/// About how many bytes the values of a JSON text take at most, as serde_json 1 holds them: 32 for a
+/// About how many bytes the values of a JSON text take at most, as `serde_json` 1 holds them: 32 for a
 /// value, 56 for an entry of a map with its key, 128 for a list and 640 for a map that has anything.
 fn memory(json: &str) -> usize {
     let mut bytes = json.len();

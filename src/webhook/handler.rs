@@ -10,10 +10,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::body::{self, Received, Rejection};
-use super::court::Size;
+use super::court::{Cut, Size};
 use super::envelope::{Envelope, EnvelopeError, Head, LARGE, Verb};
 use super::{Webhook, answer};
 use crate::config::{Mode, NamespaceLabel};
@@ -105,7 +106,7 @@ impl<L: Lookup + 'static> Webhook<L> {
         } else {
             Size::Usual
         };
-        let (head, task) = open(guard.clone(), phase, bytes, size).await?;
+        let (head, task) = open(guard.clone(), phase, bytes, size, by).await?;
         let outcome = self.outcome(&guard, phase, &head, task, size, by).await;
         drop(share);
         let answer = answer::encode(&head.uid, phase, &outcome.verdict);
@@ -204,25 +205,40 @@ impl<L: Lookup + 'static> Webhook<L> {
 }
 
 /// Reads the envelope, and the objects where a guardrail will judge them. A large body takes tens of
-/// milliseconds for this, so it is read beside the workers.
+/// milliseconds and more for this, so it is read beside the workers, and no longer than it may.
 async fn open<L: Lookup + 'static>(
     guard: Arc<Guard<L>>,
     phase: Phase,
     bytes: Bytes,
     size: Size,
+    by: Instant,
 ) -> Result<(Head, Task), EnvelopeError> {
-    let read = move || {
+    if size == Size::Usual {
         let envelope = Envelope::parse(&bytes)?;
         let task = task(&guard, phase, &envelope);
-        Ok((envelope.head, task))
-    };
-    match size {
-        Size::Usual => read(),
-        Size::Large => match tokio::task::spawn_blocking(read).await {
-            Ok(opened) => opened,
-            Err(_) => Err(EnvelopeError::NotAReview("reading it failed".to_owned())),
-        },
+        return Ok((envelope.head, task));
     }
+    let (sender, head) = oneshot::channel();
+    let reading = tokio::task::spawn_blocking(move || {
+        let envelope = match Envelope::parse(&bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                return Task::Admit;
+            }
+        };
+        // Where nobody waits any more, nothing is lost.
+        let _ = sender.send(Ok(envelope.head.clone()));
+        task(&guard, phase, &envelope)
+    });
+    let failed = |_| EnvelopeError::NotAReview("reading it failed".to_owned());
+    let head = head.await.map_err(failed)??;
+    let task = match timeout_at(by, reading).await {
+        Ok(Ok(task)) => task,
+        Ok(Err(_)) => Task::GiveUp(Cut::Failed.to_string()),
+        Err(_) => Task::GiveUp(Cut::OutOfTime.to_string()),
+    };
+    Ok((head, task))
 }
 
 fn task<L: Lookup>(guard: &Guard<L>, phase: Phase, envelope: &Envelope<'_>) -> Task {

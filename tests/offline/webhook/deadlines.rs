@@ -107,7 +107,7 @@ async fn facts_that_come_late_are_unknown_and_the_rest_is_judged() {
         ..Limits::default()
     };
     let slow = Table {
-        delay: Duration::from_secs(60),
+        delay: Duration::from_mins(1),
         ..Table::default()
     };
     let door = Door::limited(Guard::new(Config::default(), slow).unwrap(), limits);
@@ -129,7 +129,7 @@ async fn facts_that_come_late_are_unknown_and_the_rest_is_judged() {
 #[tokio::test]
 async fn the_timeout_of_the_api_server_is_kept_with_a_margin() {
     let slow = Table {
-        delay: Duration::from_secs(60),
+        delay: Duration::from_mins(1),
         ..Table::default()
     };
     let door = Door::new(Guard::new(Config::default(), slow).unwrap());
@@ -168,7 +168,7 @@ async fn what_cannot_be_understood_as_a_timeout_leaves_the_configured_one() {
         ..Limits::default()
     };
     let slow = Table {
-        delay: Duration::from_secs(60),
+        delay: Duration::from_mins(1),
         ..Table::default()
     };
     let door = Door::limited(Guard::new(Config::default(), slow).unwrap(), limits);

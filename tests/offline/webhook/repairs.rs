@@ -248,7 +248,7 @@ async fn a_refusal_has_no_patch() {
         Mode::Enforce,
         vec![repairing(&REPAIRS, "/spec/a", patch), refuses],
     );
-    let refused = door.validate(&create(&deployment("1Gi"))).await;
-    assert!(refused.message().contains("test-refuses"));
-    assert_eq!(refused.review().get("patch"), None);
+    let answer = door.validate(&create(&deployment("1Gi"))).await;
+    assert!(answer.message().contains("test-refuses"));
+    assert_eq!(answer.review().get("patch"), None);
 }
