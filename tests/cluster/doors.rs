@@ -94,7 +94,7 @@ impl Recorder {
                     "url": format!("https://127.0.0.1:{port}/"),
                     "caBundle": BASE64.encode(fs::read(pki().path("ca.crt")).unwrap()),
                 },
-                "rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["CREATE"]}],
+                "rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["CREATE"], "scope": "Namespaced"}],
                 "failurePolicy": "Fail",
                 "sideEffects": "None",
                 "admissionReviewVersions": ["v1"],
