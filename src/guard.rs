@@ -161,9 +161,10 @@ impl<L: Lookup> Guard<L> {
         let left_out = too_many
             .map(|first| questions.split_off(&first))
             .unwrap_or_default();
-        let mut evidence = match questions.is_empty() {
-            true => Evidence::default(),
-            false => self.lookup.gather(questions, by).await,
+        let mut evidence = if questions.is_empty() {
+            Evidence::default()
+        } else {
+            self.lookup.gather(questions, by).await
         };
         for question in left_out {
             evidence.insert(question, Err(Unknown::TooMany));

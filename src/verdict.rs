@@ -224,10 +224,9 @@ impl Scales<'_> {
             Mode::Off | Mode::Audit => Action::Record {
                 would_refuse: refusable,
             },
-            Mode::Warn => Action::Warn,
             Mode::Enforce if self.phase == Phase::Mutate && finding.fix.is_some() => Action::Patch,
             Mode::Enforce if refusable => Action::Refuse,
-            Mode::Enforce => Action::Warn,
+            Mode::Warn | Mode::Enforce => Action::Warn,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Image references, read exactly as a node reads them.
 //!
 //! kubelet and containerd use the Go library `distribution/reference`; the differential test in
-//! tests/offline/image_reference.rs holds this parser to it. A reference that the library refuses
+//! `tests/offline/image_reference.rs` holds this parser to it. A reference that the library refuses
 //! is the node's `InvalidImageName`, so a difference here would be a wrong refusal.
 
 use std::fmt;

@@ -118,10 +118,10 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
         let help = "it limits nothing; write the limit that is meant, such as 1Gi".to_owned();
         return finding(Certainty::Likely, None, problem, help);
     }
-    if door == Door::Files {
-        if let Some(request) = container.value.pointer("/resources/requests/memory") {
-            return Ok(request_above_limit(container, request, &limit, &seen));
-        }
+    if door == Door::Files
+        && let Some(request) = container.value.pointer("/resources/requests/memory")
+    {
+        return Ok(request_above_limit(container, request, &limit, &seen));
     }
     Ok(None)
 }

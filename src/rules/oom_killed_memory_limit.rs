@@ -302,7 +302,7 @@ mod tests {
         })
     }
 
-    fn row(value: Value) -> MemoryRecord {
+    fn row(value: &Value) -> MemoryRecord {
         serde_saphyr::from_str(&value.to_string()).unwrap()
     }
 
@@ -313,7 +313,7 @@ mod tests {
             .as_object_mut()
             .unwrap()
             .extend(extra.as_object().unwrap().clone());
-        row(value)
+        row(&value)
     }
 
     fn certainty(review: &Review, rows: Vec<MemoryRecord>) -> Option<Certainty> {
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_later_survival_speaks_for_the_limit() {
         let survived = |limit: &str, last: &str| {
-            row(json!({"limit": limit, "outcome": "survived", "last": last}))
+            row(&json!({"limit": limit, "outcome": "survived", "last": last}))
         };
         let killed = || kill(&json!({"last": "2026-01-05T00:00:00Z"}));
         assert_eq!(
@@ -409,7 +409,7 @@ mod tests {
             json!({"limit": "1Gi", "outcome": "oomKilled", "times": 1, "last": "2026-01-07T00:00:00Z"}),
             json!({"limit": "2Gi", "outcome": "survived", "last": "2026-01-08T00:00:00Z"}),
         ];
-        let known = rows.into_iter().map(row).collect();
+        let known = rows.iter().map(row).collect();
         let findings = OomKilledMemoryLimit { known }
             .judge(&review, &Evidence::default())
             .findings;
@@ -439,7 +439,7 @@ mod tests {
             (json!({"limit": "1Gi"}), "outcome is missing"),
             (json!({"outcome": "survived"}), "limit is missing"),
         ] {
-            let record = self::row(row);
+            let record = self::row(&row);
             let problem = Row::of(&record).err().unwrap();
             assert!(problem.starts_with(complaint), "{problem}");
         }

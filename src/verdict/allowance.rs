@@ -61,16 +61,13 @@ impl Allowance {
             .map(str::trim)
             .filter(|name| !name.is_empty())
         {
-            match catalogue::find(name) {
-                Some(entry) => {
-                    rules.insert(entry.meta.name);
-                }
-                None => {
-                    let nearest = catalogue::nearest_name(name)
-                        .map(|nearest| format!("; did you mean {nearest}?"))
-                        .unwrap_or_default();
-                    notices.push(format!("{ALLOW}: there is no guardrail {name:?}{nearest}"));
-                }
+            if let Some(entry) = catalogue::find(name) {
+                rules.insert(entry.meta.name);
+            } else {
+                let nearest = catalogue::nearest_name(name)
+                    .map(|nearest| format!("; did you mean {nearest}?"))
+                    .unwrap_or_default();
+                notices.push(format!("{ALLOW}: there is no guardrail {name:?}{nearest}"));
             }
         }
         let reason = reason.unwrap_or_default().to_owned();

@@ -169,9 +169,9 @@ pub fn field_path(pointer: &str) -> String {
     for part in pointer.split('/').skip(1) {
         let key = part.replace("~1", "/").replace("~0", "~");
         if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit()) {
-            path.push_str(&format!("[{key}]"));
+            path.extend(["[", &key, "]"]);
         } else if key.contains(['.', '/']) {
-            path.push_str(&format!("[{key:?}]"));
+            path.extend(["[\"", &key, "\"]"]);
         } else {
             if !path.is_empty() {
                 path.push('.');

@@ -18,8 +18,11 @@ use crate::page_cases::{Case, Outcome, cases};
 
 const BOTH: [Phase; 2] = [Phase::Mutate, Phase::Validate];
 
+/// What is answered to a question; `None`: nothing.
+type Answer = fn(&Question) -> Option<Result<Fact, Unknown>>;
+
 /// Answers every question in the same way.
-struct Facts(fn(&Question) -> Option<Result<Fact, Unknown>>);
+struct Facts(Answer);
 
 impl Lookup for Facts {
     async fn gather(&self, asked: BTreeSet<Question>, _: Instant) -> Evidence {
@@ -107,7 +110,7 @@ fn favourable(question: &Question) -> Option<Result<Fact, Unknown>> {
 
 #[tokio::test]
 async fn law_1_what_is_unknown_never_refuses() {
-    let unknowns: [fn(&Question) -> Option<Result<Fact, Unknown>>; 8] = [
+    let unknowns: [Answer; 8] = [
         |_| None,
         |_| Some(Err(Unknown::NotAsked)),
         |_| Some(Err(Unknown::TimedOut)),
@@ -363,7 +366,7 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
 
 #[tokio::test]
 async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
-    let mut patches = 0;
+    let mut count = 0;
     for case in cases() {
         let review = admission(&case.review);
         let verdict = judged(&case, Mode::Enforce, &review, Phase::Mutate).await;
@@ -373,10 +376,10 @@ async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
             case.title
         );
         let Some(patch) = verdict.patch else { continue };
-        patches += 1;
+        count += 1;
         let object = patch::apply(&review.object, &patch).unwrap();
-        let patched = Review { object, ..review };
-        let again = judged(&case, Mode::Enforce, &patched, Phase::Mutate).await;
+        let repaired = Review { object, ..review };
+        let again = judged(&case, Mode::Enforce, &repaired, Phase::Mutate).await;
         assert_eq!(again.patch, None, "{}: it does not settle", case.title);
         let before = judged(
             &case,
@@ -385,7 +388,7 @@ async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
             Phase::Validate,
         )
         .await;
-        let after = judged(&case, Mode::Enforce, &patched, Phase::Validate).await;
+        let after = judged(&case, Mode::Enforce, &repaired, Phase::Validate).await;
         assert!(
             after.records.len() < before.records.len(),
             "{}: {:?}",
@@ -393,7 +396,7 @@ async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
             after.records
         );
     }
-    assert!(patches > 0, "no case is patched");
+    assert!(count > 0, "no case is patched");
 }
 
 #[tokio::test]

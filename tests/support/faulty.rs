@@ -72,7 +72,7 @@ fn converse(stream: &TcpStream, told: &Mutex<Answer>) {
                     return;
                 }
             }
-            Answer::Silence => std::thread::sleep(Duration::from_secs(60)),
+            Answer::Silence => std::thread::sleep(Duration::from_mins(1)),
             Answer::HangUp => return,
         }
     }

@@ -39,7 +39,7 @@ fn looping() -> (Door, Loops) {
         ..Config::default()
     };
     let limits = Limits {
-        validate_time: Duration::from_millis(2_000),
+        validate_time: Duration::from_secs(2),
         ..Limits::default()
     };
     let guard = Guard::with(config, vec![guardrail(&LOOPS, judge)], Table::default());
@@ -105,7 +105,7 @@ async fn case_74_even_on_a_runtime_of_one_thread() {
 #[tokio::test]
 async fn facts_that_come_late_are_unknown_and_the_rest_is_judged() {
     let limits = Limits {
-        validate_time: Duration::from_millis(2_000),
+        validate_time: Duration::from_secs(2),
         ..Limits::default()
     };
     let slow = Table {
