@@ -15,18 +15,19 @@ images=(
 state=$(mktemp -d)
 children=()
 end() {
-    exec 8>&- 9>&- || true
     for child in "${children[@]}"; do
-        kill "$child" 2>/dev/null || true
+        # Forestall would take leave of its API servers for half a minute.
+        kill -KILL "$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
     done
     rm -rf "$state"
 }
 trap end EXIT
-trap 'exit 130' INT
+trap 'exit 0' INT
 trap 'exit 143' TERM HUP
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold() { if [[ -t 1 ]]; then printf '\033[1m%s\033[0m' "$1"; else printf '%s' "$1"; fi; }
+say() { printf '\n%s\n' "$(bold "$*")"; }
 fail() {
     echo "demo: $*" >&2
     tail -n 20 "$state"/*.log >&2 || true
@@ -125,8 +126,7 @@ grep -q /status "$state/ignored" && grep -q 'select' "$state/ignored" || fail "t
 show warned "The same with a list of its own: told, not touched" s03-application-own-list.yaml unignored-live-fields
 show silent "A healthy Deployment" healthy-deployment.yaml
 
-say "Done. The log of Forestall has one line for each of them:"
-grep -c . "$state/forestall.log" || true
+say "Done: every answer is the expected one."
 if [[ -n ${ONCE:-} ]]; then
     exit 0
 fi

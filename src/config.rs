@@ -589,9 +589,8 @@ mod tests {
         ));
         let unknown = error("mode: audit\nrule: {}\n");
         assert!(
-            unknown.starts_with(
-                "config.yaml:2:1: unknown field `rule`, expected one of `mode`, `rules`"
-            ),
+            unknown
+                .starts_with("config.yaml:2:1: unknown field `rule`, expected one of mode, rules"),
             "{unknown}"
         );
         let known = error("rules:\n  missing-image:\n    known: []\n");

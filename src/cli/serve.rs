@@ -5,6 +5,7 @@ mod configuration;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,9 @@ use crate::webhook::{self, Webhook};
 
 /// How often the files are read again. kubelet itself takes up to a minute to bring a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Workers beside one for each processor: reviews are never judged on all workers at once, so that one
+/// is left to serve.
+const SPARE_WORKERS: usize = 1;
 /// Connections to the port for operators: some probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 100;
 /// What /readyz waits for: that the cluster was seen, or not in time.
@@ -79,7 +83,9 @@ impl Serve {
     #[must_use]
     pub fn run(self) -> ExitCode {
         log::init(self.log_format);
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(SPARE_WORKERS + processors)
             .enable_all()
             .build()
         {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Review, WatchedKind};
+use super::{Review, WatchedKind, text};
 use crate::evidence::Unknown;
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
@@ -73,14 +73,26 @@ pub struct ImageUse<'a> {
 impl Review {
     /// Where the PodSpec lies, and the PodSpec. `None` for kinds that have none, and for a
     /// workload that leaves its template to another object (a Rollout with `workloadRef`).
-    #[must_use]
-    pub fn pod_spec(&self) -> Option<(String, &Value)> {
-        let (_, template) = TEMPLATES
-            .iter()
-            .find(|(kind, _)| self.subject.is(kind.group, kind.kind))?;
-        let pointer = format!("{template}/spec");
-        let spec = self.object.pointer(&pointer)?;
-        Some((pointer, spec))
+    ///
+    /// # Errors
+    /// [`Unknown::Unreadable`] where something else lies on the way to it.
+    pub fn pod_spec(&self) -> Result<Option<(String, &Value)>, Unknown> {
+        let mut templates = TEMPLATES.iter();
+        let template = templates.find(|(kind, _)| self.subject.is(kind.group, kind.kind));
+        let Some((_, template)) = template else {
+            return Ok(None);
+        };
+        let mut pointer = String::new();
+        let mut here = &self.object;
+        for key in template.split('/').skip(1).chain(["spec"]) {
+            pointer = format!("{pointer}/{key}");
+            here = match here.get(key) {
+                None | Some(Value::Null) => return Ok(None),
+                Some(next) if next.is_object() => next,
+                Some(_) => return Err(Unknown::unreadable(&pointer, "is no object")),
+            };
+        }
+        Ok(Some((pointer, here)))
     }
 
     /// All containers: init containers and sidecars, ephemeral and ordinary ones.
@@ -88,12 +100,9 @@ impl Review {
     /// # Errors
     /// [`Unknown::Unreadable`] where a list of containers is something else.
     pub fn containers(&self) -> Result<Vec<Container<'_>>, Unknown> {
-        let Some((base, spec)) = self.pod_spec() else {
+        let Some((base, spec)) = self.pod_spec()? else {
             return Ok(Vec::new());
         };
-        if !spec.is_object() {
-            return Err(Unknown::unreadable(&base, "is not a PodSpec"));
-        }
         let mut containers = Vec::new();
         for list in ["initContainers", "containers", "ephemeralContainers"] {
             let items = match spec.get(list) {
@@ -130,22 +139,26 @@ impl Review {
     /// # Errors
     /// As [`Review::containers`].
     pub fn images(&self) -> Result<Vec<ImageUse<'_>>, Unknown> {
-        let mut images: Vec<ImageUse<'_>> = self
-            .containers()?
-            .into_iter()
-            .filter_map(|container| {
-                Some(ImageUse {
-                    item: container.name.to_owned(),
-                    pointer: format!("{}/image", container.pointer),
-                    reference: container.value.get("image")?.as_str()?,
-                    pull_policy: container
-                        .value
-                        .get("imagePullPolicy")
-                        .and_then(Value::as_str),
-                })
-            })
-            .collect();
-        let Some((base, spec)) = self.pod_spec() else {
+        let mut images = Vec::new();
+        for container in self.containers()? {
+            let pointer = format!("{}/image", container.pointer);
+            let Some(image) = container
+                .value
+                .get("image")
+                .filter(|image| !image.is_null())
+            else {
+                continue;
+            };
+            images.push(ImageUse {
+                item: container.name.to_owned(),
+                reference: image
+                    .as_str()
+                    .ok_or_else(|| Unknown::unreadable(&pointer, "is no text"))?,
+                pointer,
+                pull_policy: text(container.value, "/imagePullPolicy"),
+            });
+        }
+        let Some((base, spec)) = self.pod_spec()? else {
             return Ok(images);
         };
         let volumes = spec

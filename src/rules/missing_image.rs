@@ -122,7 +122,7 @@ fn explain(
     };
     (
         format!("{item}: {host} has no {lacks}"),
-        format!("{cure} (asked: {asked})"),
+        format!("{cure}; asked: {asked}"),
     )
 }
 
