@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Output, eventually};
+use crate::control_plane::{ControlPlane, Output, eventually, run};
 use crate::faulty::{Answer, EXISTS, Faulty};
 use crate::registry_server::Registry;
 use crate::site::Site;
@@ -334,4 +335,34 @@ pub fn objects(name: &str) -> Vec<Value> {
         .into_iter()
         .map(|document| document.object)
         .collect()
+}
+
+/// A chart with one template: an example, with another memory limit where one is given.
+fn chart(directory: &Path, template: &str) {
+    fs::create_dir_all(directory.join("templates")).unwrap();
+    let about = "apiVersion: v2\nname: prometheus\nversion: 0.1.0\n";
+    fs::write(directory.join("Chart.yaml"), about).unwrap();
+    let text = fs::read_to_string(example(template)).unwrap();
+    let text = text.replace("memory: 512Mi", "memory: {{ .Values.memory }}");
+    fs::write(directory.join("templates/deployment.yaml"), text).unwrap();
+}
+
+#[test]
+fn helm_shows_the_refusal_too_and_installs_what_is_repaired() {
+    let (site, _registry) = demo();
+    let directory = tempfile::tempdir().unwrap();
+    chart(directory.path(), "s06-prometheus-512mi.yaml");
+    let install = |memory: &str| {
+        let mut helm = Command::new(crate::go::go_program("helm"));
+        helm.args(["upgrade", "--install", "monitoring"])
+            .arg(directory.path())
+            .args(["--namespace", &site.namespace])
+            .args(["--set", &format!("memory={memory}")])
+            .env("KUBECONFIG", site.cluster.kubeconfig())
+            .env("HELM_CACHE_HOME", directory.path().join("cache"));
+        run(&mut helm, "")
+    };
+    refused_with(&install("512Mi"), &["oom-killed-memory-limit"]);
+    let output = install("1Gi");
+    assert!(output.success, "{}", output.stderr);
 }

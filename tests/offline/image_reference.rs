@@ -1,8 +1,5 @@
 //! Our reading of image references against the Go library that nodes use.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use forestall::review::image::ImageReference;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -41,25 +38,8 @@ fn ours(text: &str) -> Option<Answer> {
 }
 
 fn theirs(references: &[String]) -> Vec<Option<Answer>> {
-    let mut program = Command::new(super::go::go_program("reference"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = program.stdin.take().unwrap();
-    let lines: String = references
-        .iter()
-        .map(|text| serde_json::to_string(text).unwrap() + "\n")
-        .collect();
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let output = program.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success());
-    let output = String::from_utf8(output.stdout).unwrap();
-    let answers = output
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    answers
+    super::go::answers("reference", references)
+        .into_iter()
         .map(|answer: Answer| answer.error.is_empty().then_some(answer))
         .collect()
 }

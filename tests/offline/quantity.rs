@@ -1,8 +1,5 @@
 //! Our reading of quantities against the Go library that the API server uses.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use forestall::quantity::Quantity;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -41,30 +38,8 @@ struct Answer {
     exact: String,
 }
 
-fn theirs(quantities: &[String]) -> Vec<Answer> {
-    let mut program = Command::new(super::go::go_program("quantity"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = program.stdin.take().unwrap();
-    let lines: String = quantities
-        .iter()
-        .map(|text| serde_json::to_string(text).unwrap() + "\n")
-        .collect();
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let output = program.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success());
-    let output = String::from_utf8(output.stdout).unwrap();
-    output
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
 fn compare(quantities: &[String]) {
-    let theirs = theirs(quantities);
+    let theirs: Vec<Answer> = super::go::answers("quantity", quantities);
     assert_eq!(theirs.len(), quantities.len());
     for (text, theirs) in quantities.iter().zip(theirs) {
         let ours = Quantity::parse(text).map(|quantity| quantity.bytes());

@@ -1,8 +1,5 @@
 //! Our reading of manifests against the Go libraries that kubectl uses.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use forestall::manifest::{self, ManifestError};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -38,25 +35,8 @@ fn read(text: &str, lenient: bool) -> Reading {
 }
 
 fn theirs(files: &[String]) -> Vec<Reading> {
-    let mut program = Command::new(super::go::go_program("yaml"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = program.stdin.take().unwrap();
-    let lines: String = files
-        .iter()
-        .map(|text| serde_json::to_string(text).unwrap() + "\n")
-        .collect();
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let output = program.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success());
-    let output = String::from_utf8(output.stdout).unwrap();
-    let answers = output
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    answers
+    super::go::answers("yaml", files)
+        .into_iter()
         .map(|answer: Answer| {
             if !answer.error.is_empty() {
                 return Err(answer.error);

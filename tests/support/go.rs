@@ -1,7 +1,10 @@
 //! Programs in Go around the real implementations, built when a test first needs them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use serde::de::DeserializeOwned;
 
 /// Builds a program of tests/programs and gives its path; see tests/programs/build.sh.
 ///
@@ -16,4 +19,28 @@ pub fn go_program(name: &str) -> PathBuf {
     let complaint = String::from_utf8_lossy(&build.stderr);
     assert!(build.status.success(), "building {name}: {complaint}");
     PathBuf::from(String::from_utf8(build.stdout).unwrap().trim_end())
+}
+
+/// What a program answers that reads one JSON string a line and writes one JSON answer a line.
+#[allow(dead_code, reason = "only one of the test binaries compares with Go")]
+pub fn answers<Answer: DeserializeOwned>(name: &str, questions: &[String]) -> Vec<Answer> {
+    let mut program = Command::new(go_program(name))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = program.stdin.take().unwrap();
+    let quoted = questions
+        .iter()
+        .map(|text| serde_json::to_string(text).unwrap() + "\n");
+    let lines: String = quoted.collect();
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
+    let output = program.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success(), "{name} failed");
+    let output = String::from_utf8(output.stdout).unwrap();
+    output
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
