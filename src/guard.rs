@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use json_patch::Patch;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError, Guardrail, Mode, NamespaceLabel};
@@ -234,8 +234,8 @@ fn repair(
     let mut operations = Vec::new();
     for record in wanted {
         match settled(&current, record, asked, evidence) {
-            Ok((object, fix)) => {
-                current.object = object;
+            Ok((patched, fix)) => {
+                current = patched;
                 operations.extend(fix.0);
             }
             Err(reason) => record.action = Action::DropPatch(reason),
@@ -244,17 +244,17 @@ fn repair(
     (!operations.is_empty()).then_some(Patch(operations))
 }
 
-/// The object after the patch, if judging it again no longer gives the finding, and no new one.
+/// The review of the object after the patch, if judging it again no longer gives the finding, and no new one.
 fn settled(
     review: &Review,
     record: &Record,
     asked: &[&Guardrail],
     evidence: &Evidence,
-) -> Result<(Value, Patch), String> {
+) -> Result<(Review, Patch), String> {
     let fix = record.finding.fix.clone().unwrap_or_default();
     let object = patch::apply(&review.object, &fix).map_err(|error| error.to_string())?;
     let patched = Review {
-        object,
+        object: Arc::new(object),
         ..review.clone()
     };
     let identity = |finding: &Finding| (finding.item.clone(), finding.value.clone());
@@ -283,5 +283,5 @@ fn settled(
             }
         }
     }
-    Ok((patched.object, fix))
+    Ok((patched, fix))
 }

@@ -7,6 +7,8 @@ pub mod image;
 pub mod patch;
 pub mod workload;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 /// What is being done to the object.
@@ -52,9 +54,9 @@ pub struct Review {
     /// `ephemeralcontainers` or `resize`, where the request is for such a part of a Pod.
     pub sub_resource: Option<String>,
     /// The object as it would be stored.
-    pub object: Value,
+    pub object: Arc<Value>,
     /// The object that it replaces.
-    pub previous: Option<Value>,
+    pub previous: Option<Arc<Value>>,
     /// How it came to us.
     pub door: Door,
 }
@@ -123,7 +125,7 @@ impl Review {
             operation: Operation::Create,
             subject: Subject::of(&object)?,
             sub_resource: None,
-            object,
+            object: Arc::new(object),
             previous: None,
             door: Door::Files,
         })
@@ -150,7 +152,7 @@ impl Review {
         let Some(previous) = &self.previous else {
             return false;
         };
-        let (Value::Object(now), Value::Object(before)) = (&self.object, previous) else {
+        let (Value::Object(now), Value::Object(before)) = (&*self.object, &**previous) else {
             return false;
         };
         let content = |key: &&String| !matches!(key.as_str(), "metadata" | "status");
@@ -172,8 +174,7 @@ impl Review {
 
     /// The entries of metadata.ownerReferences.
     pub fn owner_references(&self) -> impl Iterator<Item = &Value> {
-        self.object
-            .pointer("/metadata/ownerReferences")
+        at(&self.object, "/metadata/ownerReferences")
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
@@ -182,17 +183,24 @@ impl Review {
     /// The value of an annotation.
     #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.object
-            .pointer("/metadata/annotations")?
+        at(&self.object, "/metadata/annotations")?
             .get(name)?
             .as_str()
     }
 }
 
-/// The string at a JSON pointer.
+/// The value at a JSON pointer that leads through maps only, by keys without `~`. Every review takes
+/// many such looks, and [`Value::pointer`] copies each key.
+#[must_use]
+pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    let mut keys = pointer.split('/').skip(1);
+    keys.try_fold(value, |here, key| here.get(key))
+}
+
+/// The string at such a pointer.
 #[must_use]
 pub fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
-    value.pointer(pointer).and_then(Value::as_str)
+    at(value, pointer).and_then(Value::as_str)
 }
 
 #[cfg(test)]
@@ -204,7 +212,7 @@ mod tests {
     fn update(previous: Value, object: Value) -> Review {
         let mut review = Review::of_manifest(object).unwrap();
         review.operation = Operation::Update;
-        review.previous = Some(previous);
+        review.previous = Some(Arc::new(previous));
         review
     }
 
@@ -217,6 +225,15 @@ mod tests {
         assert!(update(before.clone(), after.clone()).leaves_content_alone());
         after["spec"]["a"] = json!(2);
         assert!(!update(before, after).leaves_content_alone());
+    }
+
+    #[test]
+    fn a_pointer_leads_through_maps_only() {
+        let value = json!({"a": {"b": "c", "": 1}, "l": ["x"]});
+        assert_eq!(text(&value, "/a/b"), Some("c"));
+        assert_eq!(at(&value, "/a/"), Some(&json!(1)));
+        assert_eq!(at(&value, ""), Some(&value));
+        assert_eq!((at(&value, "/l/0"), at(&value, "/a/b/c")), (None, None));
     }
 
     #[test]

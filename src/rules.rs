@@ -133,24 +133,24 @@ impl Judgement {
     }
 
     /// Adds a finding, nothing, or an abstention for one item.
-    pub fn add(&mut self, item: &str, result: Result<Option<Finding>, Unknown>) {
+    pub fn add(&mut self, item: impl Into<String>, result: Result<Option<Finding>, Unknown>) {
         match result {
             Ok(finding) => self.findings.extend(finding),
             Err(reason) => self.abstained.push(Abstention {
-                item: item.to_owned(),
+                item: item.into(),
                 reason,
             }),
         }
     }
 }
 
-impl FromIterator<(String, Result<Option<Finding>, Unknown>)> for Judgement {
-    fn from_iter<T: IntoIterator<Item = (String, Result<Option<Finding>, Unknown>)>>(
+impl<Item: Into<String>> FromIterator<(Item, Result<Option<Finding>, Unknown>)> for Judgement {
+    fn from_iter<T: IntoIterator<Item = (Item, Result<Option<Finding>, Unknown>)>>(
         items: T,
     ) -> Self {
         let mut judgement = Self::default();
         for (item, result) in items {
-            judgement.add(&item, result);
+            judgement.add(item, result);
         }
         judgement
     }

@@ -12,6 +12,7 @@ mod body;
 mod court;
 pub mod envelope;
 pub mod handler;
+mod object;
 pub mod server;
 pub mod tls;
 

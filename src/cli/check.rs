@@ -235,7 +235,7 @@ impl Check {
         }
         if let Some(previous) = before.get(&review.subject) {
             review.operation = Operation::Update;
-            review.previous = Some((*previous).clone());
+            review.previous = Some(Arc::new((*previous).clone()));
         }
         let by = Instant::now() + PATIENCE;
         let verdict = guard.consider(&review, Phase::Validate, today, by).await;

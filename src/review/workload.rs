@@ -1,5 +1,7 @@
 //! Where pods are described: every kind that carries a pod template, and the containers in it.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{Review, WatchedKind, text};
@@ -7,25 +9,25 @@ use crate::evidence::Unknown;
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
 const TEMPLATES: &[(WatchedKind, &str)] = &[
-    (kind("", "Pod", "pods"), ""),
+    (kind("", "Pod", "pods"), "/spec"),
     (
         kind("", "ReplicationController", "replicationcontrollers"),
-        "/spec/template",
+        TEMPLATE,
     ),
-    (kind("apps", "Deployment", "deployments"), "/spec/template"),
-    (kind("apps", "ReplicaSet", "replicasets"), "/spec/template"),
-    (
-        kind("apps", "StatefulSet", "statefulsets"),
-        "/spec/template",
-    ),
-    (kind("apps", "DaemonSet", "daemonsets"), "/spec/template"),
-    (kind("batch", "Job", "jobs"), "/spec/template"),
+    (kind("apps", "Deployment", "deployments"), TEMPLATE),
+    (kind("apps", "ReplicaSet", "replicasets"), TEMPLATE),
+    (kind("apps", "StatefulSet", "statefulsets"), TEMPLATE),
+    (kind("apps", "DaemonSet", "daemonsets"), TEMPLATE),
+    (kind("batch", "Job", "jobs"), TEMPLATE),
     (
         kind("batch", "CronJob", "cronjobs"),
-        "/spec/jobTemplate/spec/template",
+        "/spec/jobTemplate/spec/template/spec",
     ),
-    (kind("argoproj.io", "Rollout", "rollouts"), "/spec/template"),
+    (kind("argoproj.io", "Rollout", "rollouts"), TEMPLATE),
 ];
+
+/// Where the PodSpec lies in most of them.
+const TEMPLATE: &str = "/spec/template/spec";
 
 /// Every kind in which [`Review::containers`] finds something.
 pub const WORKLOADS: &[WatchedKind] = &{
@@ -46,29 +48,67 @@ const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> 
     }
 }
 
+/// Where something lies in the lists of a PodSpec.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    base: &'static str,
+    list: &'static str,
+    index: usize,
+}
+
 /// One container of a pod template.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Container<'a> {
-    /// Its name, or its pointer where it has none.
+    /// Its name; empty where it has none.
     pub name: &'a str,
-    /// Where it lies in the object.
-    pub pointer: String,
     /// The container itself.
     pub value: &'a Value,
+    place: Place,
 }
 
 /// One place in an object that names an image.
 #[derive(Clone, Debug)]
 pub struct ImageUse<'a> {
     /// The container, or the volume, that uses it; unique within an object.
-    pub item: String,
-    /// Where the reference is written.
-    pub pointer: String,
+    pub item: Cow<'a, str>,
     /// The reference as written.
     pub reference: &'a str,
     /// The pull policy as written.
     pub pull_policy: Option<&'a str>,
+    place: Place,
+    field: &'static str,
 }
+
+// === impl Place ===
+
+impl Place {
+    fn pointer(self) -> String {
+        let Self { base, list, index } = self;
+        format!("{base}/{list}/{index}")
+    }
+}
+
+// === impl Container ===
+
+impl Container<'_> {
+    /// Where it lies in the object.
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        self.place.pointer()
+    }
+}
+
+// === impl ImageUse ===
+
+impl ImageUse<'_> {
+    /// Where the reference is written.
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        format!("{}{}", self.place.pointer(), self.field)
+    }
+}
+
+// === impl Review ===
 
 impl Review {
     /// Where the PodSpec lies, and the PodSpec. `None` for kinds that have none, and for a
@@ -76,20 +116,20 @@ impl Review {
     ///
     /// # Errors
     /// [`Unknown::Unreadable`] where something else lies on the way to it.
-    pub fn pod_spec(&self) -> Result<Option<(String, &Value)>, Unknown> {
+    pub fn pod_spec(&self) -> Result<Option<(&'static str, &Value)>, Unknown> {
         let mut templates = TEMPLATES.iter();
         let template = templates.find(|(kind, _)| self.subject.is(kind.group, kind.kind));
-        let Some((_, template)) = template else {
+        let Some((_, pointer)) = template else {
             return Ok(None);
         };
-        let mut pointer = String::new();
-        let mut here = &self.object;
-        for key in template.split('/').skip(1).chain(["spec"]) {
-            pointer = format!("{pointer}/{key}");
+        let mut here = &*self.object;
+        let mut passed = 0;
+        for key in pointer.split('/').skip(1) {
+            passed += 1 + key.len();
             here = match here.get(key) {
                 None | Some(Value::Null) => return Ok(None),
                 Some(next) if next.is_object() => next,
-                Some(_) => return Err(Unknown::unreadable(&pointer, "is no object")),
+                Some(_) => return Err(Unknown::unreadable(&pointer[..passed], "is no object")),
             };
         }
         Ok(Some((pointer, here)))
@@ -109,26 +149,17 @@ impl Review {
                 None | Some(Value::Null) => continue,
                 Some(Value::Array(items)) => items,
                 Some(_) => {
-                    return Err(Unknown::unreadable(
-                        &format!("{base}/{list}"),
-                        "is not a list",
-                    ));
+                    let pointer = format!("{base}/{list}");
+                    return Err(Unknown::unreadable(&pointer, "is not a list"));
                 }
             };
             for (index, value) in items.iter().enumerate() {
-                let pointer = format!("{base}/{list}/{index}");
+                let place = Place { base, list, index };
                 if !value.is_object() {
-                    return Err(Unknown::unreadable(&pointer, "is not a container"));
+                    return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
                 }
-                let name = value
-                    .get("name")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                containers.push(Container {
-                    name,
-                    pointer,
-                    value,
-                });
+                let name = text(value, "/name").unwrap_or_default();
+                containers.push(Container { name, value, place });
             }
         }
         Ok(containers)
@@ -140,43 +171,33 @@ impl Review {
     /// As [`Review::containers`].
     pub fn images(&self) -> Result<Vec<ImageUse<'_>>, Unknown> {
         let mut images = Vec::new();
-        for container in self.containers()? {
-            let pointer = format!("{}/image", container.pointer);
-            let Some(image) = container
-                .value
-                .get("image")
-                .filter(|image| !image.is_null())
-            else {
+        for Container { name, value, place } in self.containers()? {
+            let Some(image) = value.get("image").filter(|image| !image.is_null()) else {
                 continue;
             };
+            let unreadable =
+                || Unknown::unreadable(&format!("{}/image", place.pointer()), "is no text");
             images.push(ImageUse {
-                item: container.name.to_owned(),
-                reference: image
-                    .as_str()
-                    .ok_or_else(|| Unknown::unreadable(&pointer, "is no text"))?,
-                pointer,
-                pull_policy: text(container.value, "/imagePullPolicy"),
+                item: name.into(),
+                reference: image.as_str().ok_or_else(unreadable)?,
+                pull_policy: text(value, "/imagePullPolicy"),
+                place,
+                field: "/image",
             });
         }
         let Some((base, spec)) = self.pod_spec()? else {
             return Ok(images);
         };
-        let volumes = spec
-            .get("volumes")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        images.extend(volumes.enumerate().filter_map(|(index, volume)| {
-            let image = volume.get("image")?;
-            let name = volume
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+        let volumes = spec.get("volumes").and_then(Value::as_array);
+        let volumes = volumes.into_iter().flatten().enumerate();
+        images.extend(volumes.filter_map(|(index, volume)| {
+            let list = "volumes";
             Some(ImageUse {
-                item: format!("volume {name}"),
-                pointer: format!("{base}/volumes/{index}/image/reference"),
-                reference: image.get("reference")?.as_str()?,
-                pull_policy: image.get("pullPolicy").and_then(Value::as_str),
+                reference: text(volume, "/image/reference")?,
+                item: format!("volume {}", text(volume, "/name").unwrap_or_default()).into(),
+                pull_policy: text(volume, "/image/pullPolicy"),
+                place: Place { base, list, index },
+                field: "/image/reference",
             })
         }));
         Ok(images)
@@ -203,7 +224,7 @@ mod tests {
         let images = review.images().unwrap();
         let seen: Vec<_> = images
             .iter()
-            .map(|image| (image.item.as_str(), image.reference))
+            .map(|image| (&*image.item, image.reference))
             .collect();
         assert_eq!(
             seen,
@@ -217,7 +238,7 @@ mod tests {
         );
         for image in &images {
             assert_eq!(
-                review.object.pointer(&image.pointer).unwrap(),
+                review.object.pointer(&image.pointer()).unwrap(),
                 image.reference
             );
         }

@@ -431,9 +431,11 @@ mod tests {
     fn at_admission(target: &Value, more: &Value) -> Review {
         let mut review = in_files(&json!({"refreshInterval": "1h0m0s", "target": target}));
         let applied = review.object.to_string();
-        review.object["metadata"]["annotations"] =
+        Arc::make_mut(&mut review.object)["metadata"]["annotations"] =
             json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
-        let target = review.object["spec"]["target"].as_object_mut().unwrap();
+        let target = Arc::make_mut(&mut review.object)["spec"]["target"]
+            .as_object_mut()
+            .unwrap();
         for (key, value) in more.as_object().unwrap() {
             target.insert(key.clone(), value.clone());
         }
@@ -456,10 +458,10 @@ mod tests {
         let mut patched = review.clone();
         for finding in judge(defaults.clone(), review, evidence) {
             let fix = finding.fix.expect("a fix");
-            patched.object = patch::apply(&patched.object, &fix).unwrap();
+            patched.object = Arc::new(patch::apply(&patched.object, &fix).unwrap());
         }
         assert_eq!(judge(defaults.clone(), &patched, evidence), []);
-        patched.object
+        (*patched.object).clone()
     }
 
     fn operations(spec: &str, release: &str) -> Vec<String> {
@@ -594,7 +596,7 @@ mod tests {
         );
         assert_eq!(judge(defaults.clone(), &written, &evidence), []);
         let mut unproven = at_admission(&json!({}), &crd_defaults());
-        unproven.object["metadata"]["annotations"] = json!({});
+        Arc::make_mut(&mut unproven.object)["metadata"]["annotations"] = json!({});
         assert_eq!(judge(defaults.clone(), &unproven, &evidence), []);
         let other = json!({"creationPolicy": "Owner", "deletionPolicy": "Merge"});
         let by_another_webhook = at_admission(&json!({}), &other);
@@ -618,7 +620,7 @@ mod tests {
         let mut review = at_admission(&json!({}), &crd_defaults());
         let applied = r#"{"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
             "metadata": {"name": "db"}, "spec": {}}"#;
-        review.object["metadata"]["annotations"] =
+        Arc::make_mut(&mut review.object)["metadata"]["annotations"] =
             json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
         let evidence = evidence(external_secret("1.2.0"));
         assert_eq!(
@@ -736,7 +738,7 @@ mod tests {
                 let mut review = in_files(&odd);
                 review.door = door;
                 let applied = json!({"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "db"}});
-                review.object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
+                Arc::make_mut(&mut review.object)["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
                 for definition in [external_secret("1.2.0"), json!([])] {
                     rule.judge(&review, &evidence(definition));
                 }

@@ -9,7 +9,7 @@ use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{Evidence, Unknown};
 use crate::quantity::Quantity;
 use crate::review::workload::{Container, WORKLOADS};
-use crate::review::{Door, Review};
+use crate::review::{Door, Review, at};
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -33,6 +33,9 @@ const LEAST_BYTES: i128 = 4 * 1024 * 1024;
 /// No machine has this much memory: 1 EB is a million terabytes.
 const MOST_BYTES: i128 = 1_000_000_000_000_000;
 
+/// Where a container has its limit.
+const LIMIT: &str = "/resources/limits/memory";
+
 struct ImpossibleMemoryLimit;
 
 impl Rule for ImpossibleMemoryLimit {
@@ -40,16 +43,19 @@ impl Rule for ImpossibleMemoryLimit {
         match review.containers() {
             Ok(containers) => containers
                 .iter()
-                .map(|container| (container.name.to_owned(), inspect(container, review.door)))
+                .map(|container| (container.name, inspect(container, review.door)))
                 .collect(),
             Err(reason) => Judgement::abstain("containers", reason),
         }
     }
 }
 
+fn path(container: &Container<'_>) -> String {
+    format!("{}{LIMIT}", container.pointer())
+}
+
 fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unknown> {
-    let path = format!("{}/resources/limits/memory", container.pointer);
-    let Some(written) = container.value.pointer("/resources/limits/memory") else {
+    let Some(written) = at(container.value, LIMIT) else {
         return Ok(None);
     };
     if written.is_null() {
@@ -61,7 +67,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
     let finding = |certainty, magnitude, problem: String, help: String| {
         Ok(Some(Finding {
             certainty,
-            path: path.clone(),
+            path: path(container),
             item: container.name.to_owned(),
             value: seen.clone(),
             magnitude,
@@ -84,7 +90,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
                 error.to_string(),
             );
         }
-        Err(_) => return Err(Unknown::unreadable(&path, "is no quantity")),
+        Err(_) => return Err(Unknown::unreadable(&path(container), "is no quantity")),
     };
     let bytes = limit.bytes();
     if bytes < 0 {
@@ -119,7 +125,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
         return finding(Certainty::Likely, None, problem, help);
     }
     if door == Door::Files
-        && let Some(request) = container.value.pointer("/resources/requests/memory")
+        && let Some(request) = at(container.value, "/resources/requests/memory")
     {
         return Ok(request_above_limit(container, request, &limit, &seen));
     }
@@ -142,7 +148,7 @@ fn request_above_limit(
         .map_or_else(|| request.to_string(), ToOwned::to_owned);
     Some(Finding {
         certainty: Certainty::Proven,
-        path: format!("{}/resources/limits/memory", container.pointer),
+        path: path(container),
         item: container.name.to_owned(),
         value: seen.to_owned(),
         magnitude: Some(limit.bytes()),

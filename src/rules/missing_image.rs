@@ -39,19 +39,21 @@ impl Rule for MissingImage {
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
-        match review.images() {
-            Ok(images) => images
-                .iter()
-                .filter(|image| is_pulled(image))
-                .map(|image| {
-                    (
-                        format!("{} ({})", image.item, printable(image.reference)),
-                        inspect(image, evidence),
-                    )
-                })
-                .collect(),
-            Err(reason) => Judgement::abstain("containers", reason),
+        let images = match review.images() {
+            Ok(images) => images,
+            Err(reason) => return Judgement::abstain("containers", reason),
+        };
+        let mut judgement = Judgement::default();
+        for image in images.iter().filter(|image| is_pulled(image)) {
+            match inspect(image, evidence) {
+                Ok(finding) => judgement.findings.extend(finding),
+                Err(reason) => {
+                    let item = format!("{} ({})", image.item, printable(image.reference));
+                    judgement.add(item, Err(reason));
+                }
+            }
         }
+        judgement
     }
 }
 
@@ -62,11 +64,10 @@ fn is_pulled(image: &ImageUse<'_>) -> bool {
 }
 
 fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>, Unknown> {
-    let seen = printable(image.reference);
     let finding = |message: String, help: String| Finding {
         certainty: Certainty::Proven,
-        path: image.pointer.clone(),
-        item: image.item.clone(),
+        path: image.pointer(),
+        item: image.item.clone().into_owned(),
         value: image.reference.to_owned(),
         magnitude: None,
         message,
@@ -77,8 +78,9 @@ fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>,
         Ok(reference) => reference.pulled(),
         Err(error) => {
             let message = format!(
-                "{} has the image {seen:?}, which is no image reference",
-                image.item
+                "{} has the image {:?}, which is no image reference",
+                image.item,
+                printable(image.reference)
             );
             return Ok(Some(finding(message, error.to_string())));
         }

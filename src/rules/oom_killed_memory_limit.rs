@@ -3,13 +3,15 @@
 //! Nothing is guessed here: only kills that were seen, in the configuration or in the evidence,
 //! count. A limit that is raised is never held up, however low it still is.
 
+use std::borrow::Cow;
+
 use super::catalogue::Entry;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{Evidence, MemoryOutcome, MemoryRecord, Question, Scalar, Unknown};
 use crate::quantity::{Quantity, display_bytes};
 use crate::review::image::ImageReference;
 use crate::review::workload::{Container, WORKLOADS};
-use crate::review::{Review, text};
+use crate::review::{Review, Subject, at, text};
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -24,10 +26,11 @@ pub(super) const RULE: Entry = Entry {
         page: include_str!("../../docs/rules/oom-killed-memory-limit.md"),
     },
     build: |settings| {
-        let known = settings.known.clone().unwrap_or_default();
-        for (index, row) in known.iter().enumerate() {
-            Row::of(row).map_err(|problem| format!("known[{index}].{problem}"))?;
-        }
+        let known = settings.known.iter().flatten().cloned().enumerate();
+        let known = known.map(|(index, record)| {
+            Row::of(Cow::Owned(record)).map_err(|problem| format!("known[{index}].{problem}"))
+        });
+        let known = known.collect::<Result<_, _>>()?;
         Ok(Box::new(OomKilledMemoryLimit { known }))
     },
 };
@@ -35,11 +38,14 @@ pub(super) const RULE: Entry = Entry {
 /// No node has so much memory: a million gigabytes.
 const MOST_BYTES: i128 = 1_000_000_000_000_000;
 
+/// Where a container has its limit.
+const LIMIT: &str = "/resources/limits/memory";
+
 /// This many kills make a row strong; fewer are a warning.
 const STRONG_TIMES: u64 = 3;
 
 struct OomKilledMemoryLimit {
-    known: Vec<MemoryRecord>,
+    known: Vec<Row<'static>>,
 }
 
 impl Rule for OomKilledMemoryLimit {
@@ -60,12 +66,11 @@ impl Rule for OomKilledMemoryLimit {
         let before = before.as_ref().map(limits).unwrap_or_default();
         // Kills named in the configuration count whatever else is known.
         let learnt = evidence.memory().unwrap_or_default();
-        let rows: Vec<Row<'_>> = self
-            .known
+        let learnt = learnt
             .iter()
-            .chain(learnt)
-            .filter_map(|record| Row::of(record).ok())
-            .collect();
+            .filter_map(|record| Row::of(Cow::Borrowed(record)).ok());
+        let learnt: Vec<Row<'_>> = learnt.collect();
+        let rows: Vec<&Row<'_>> = self.known.iter().chain(&learnt).collect();
         containers
             .iter()
             .map(|container| {
@@ -77,7 +82,7 @@ impl Rule for OomKilledMemoryLimit {
                 } else {
                     inspect(review, container, &rows)
                 };
-                (container.name.to_owned(), Ok::<_, Unknown>(finding))
+                (container.name, Ok::<_, Unknown>(finding))
             })
             .collect()
     }
@@ -85,15 +90,14 @@ impl Rule for OomKilledMemoryLimit {
 
 /// A record whose limit and counts have been read.
 struct Row<'a> {
-    record: &'a MemoryRecord,
+    record: Cow<'a, MemoryRecord>,
     limit: i128,
     image: Option<ImageReference>,
     strong: bool,
-    at: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
-    fn of(record: &'a MemoryRecord) -> Result<Self, String> {
+    fn of(record: Cow<'a, MemoryRecord>) -> Result<Self, String> {
         let limit = record
             .limit
             .as_ref()
@@ -130,42 +134,52 @@ impl<'a> Row<'a> {
         }
         let quick = count("quick", &record.quick)?;
         let strong = times.is_none_or(|times| times >= STRONG_TIMES && quick != Some(0));
-        let at = record
-            .last
-            .as_ref()
-            .or(record.first.as_ref())
-            .map(|time| time.0.as_str());
         Ok(Self {
             record,
             limit: bytes,
             image,
             strong,
-            at,
         })
     }
 
+    /// When it was seen last.
+    fn at(&self) -> Option<&str> {
+        let MemoryRecord { first, last, .. } = &*self.record;
+        last.as_ref().or(first.as_ref()).map(|time| time.0.as_str())
+    }
+
     /// A field left out matches anything.
-    fn matches(&self, review: &Review, container: &Container<'_>) -> bool {
-        let subject = &review.subject;
-        let owner = format!("{}/{}", subject.kind, subject.name);
+    fn matches(&self, review: &Review, container: &str, image: Option<&ImageReference>) -> bool {
+        let Subject {
+            kind,
+            namespace,
+            name,
+            ..
+        } = &review.subject;
         let same = |wanted: &Option<String>, seen: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == seen)
         };
-        same(
-            &self.record.namespace,
-            subject.namespace.as_deref().unwrap_or("default"),
-        ) && same(&self.record.owner, &owner)
-            && same(&self.record.container, container.name)
+        let owner = self
+            .record
+            .owner
+            .as_deref()
+            .map(|owner| owner.split_once('/'));
+        same(&self.record.container, container)
+            && same(
+                &self.record.namespace,
+                namespace.as_deref().unwrap_or("default"),
+            )
+            && owner.is_none_or(|owner| owner == Some((kind, name)))
             && self
                 .image
                 .as_ref()
-                .is_none_or(|wanted| uses(container, wanted))
+                .is_none_or(|wanted| image.is_some_and(|image| is_of(image, wanted)))
     }
 
     /// Whether this was seen after the other; where a time is missing, it is taken as later, so
     /// that a doubt speaks for the object.
     fn is_later_than(&self, other: &Self) -> bool {
-        match (self.at, other.at) {
+        match (self.at(), other.at()) {
             (Some(this), Some(that)) => moment(this) > moment(that),
             _ => true,
         }
@@ -177,18 +191,14 @@ fn moment(text: &str) -> (Option<jiff::Timestamp>, &str) {
     (text.parse().ok(), text)
 }
 
-fn uses(container: &Container<'_>, wanted: &ImageReference) -> bool {
-    let Some(image) =
-        text(container.value, "/image").and_then(|image| ImageReference::parse(image).ok())
-    else {
-        return false;
-    };
+/// Whether this is the image that is wanted; without a tag, any of its repository is.
+fn is_of(image: &ImageReference, wanted: &ImageReference) -> bool {
     let any_tag = wanted.tag.is_none() && wanted.digest.is_none();
     image.repository == wanted.repository && (any_tag || image.pulled() == wanted.pulled())
 }
 
 fn limit_of(container: &Container<'_>) -> Option<i128> {
-    let limit = Quantity::from_json(container.value.pointer("/resources/limits/memory")?)
+    let limit = Quantity::from_json(at(container.value, LIMIT)?)
         .ok()?
         .bytes();
     (limit > 0).then_some(limit)
@@ -202,11 +212,13 @@ fn limits(review: &Review) -> Vec<(String, i128)> {
         .collect()
 }
 
-fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Option<Finding> {
+fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Option<Finding> {
     let limit = limit_of(container)?;
+    let image = text(container.value, "/image");
+    let image = image.and_then(|image| ImageReference::parse(image).ok());
     let matching: Vec<_> = rows
         .iter()
-        .filter(|row| row.matches(review, container))
+        .filter(|row| row.matches(review, container.name, image.as_ref()))
         .collect();
     let outcome = |wanted| {
         matching
@@ -231,7 +243,7 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
         }
     }
     let (certainty, kill) = worst?;
-    let outlived = |row: &&&Row<'_>| {
+    let outlived = |row: &&&&Row<'_>| {
         let mut kills = outcome(MemoryOutcome::OomKilled);
         row.limit > kill.limit
             && kills.all(|kill| kill.limit < row.limit || row.is_later_than(kill))
@@ -240,13 +252,13 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
         .filter(outlived)
         .map(|row| row.limit)
         .min();
-    let written = container.value.pointer("/resources/limits/memory")?;
+    let written = at(container.value, LIMIT)?;
     let seen = written
         .as_str()
         .map_or_else(|| written.to_string(), ToOwned::to_owned);
     Some(Finding {
         certainty,
-        path: format!("{}/resources/limits/memory", container.pointer),
+        path: format!("{}{LIMIT}", container.pointer()),
         item: container.name.to_owned(),
         value: seen.clone(),
         magnitude: Some(limit),
@@ -259,7 +271,7 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[Row<'_>]) -> Opti
                 .map(|times| format!(" {} times", times.0))
                 .unwrap_or_default(),
             display_bytes(u64::try_from(kill.limit).unwrap_or_default()),
-            kill.at
+            kill.at()
                 .map(|at| format!(", last on {at}"))
                 .unwrap_or_default(),
         ),
@@ -287,6 +299,8 @@ fn next_try(killed: i128) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -409,7 +423,8 @@ mod tests {
             json!({"limit": "1Gi", "outcome": "oomKilled", "times": 1, "last": "2026-01-07T00:00:00Z"}),
             json!({"limit": "2Gi", "outcome": "survived", "last": "2026-01-08T00:00:00Z"}),
         ];
-        let known = rows.iter().map(row).collect();
+        let of = |value| Row::of(Cow::Owned(row(value))).unwrap();
+        let known = rows.iter().map(of).collect();
         let findings = OomKilledMemoryLimit { known }
             .judge(&review, &Evidence::default())
             .findings;
@@ -440,7 +455,7 @@ mod tests {
             (json!({"outcome": "survived"}), "limit is missing"),
         ] {
             let record = self::row(&row);
-            let problem = Row::of(&record).err().unwrap();
+            let problem = Row::of(Cow::Borrowed(&record)).err().unwrap();
             assert!(problem.starts_with(complaint), "{problem}");
         }
     }
@@ -449,9 +464,9 @@ mod tests {
     fn a_raise_is_never_held_up() {
         let mut review = Review::of_manifest(deployment("512Mi")).unwrap();
         review.operation = Operation::Update;
-        review.previous = Some(deployment("256Mi"));
+        review.previous = Some(Arc::new(deployment("256Mi")));
         assert_eq!(certainty(&review, vec![kill(&json!({}))]), None);
-        review.previous = Some(deployment("1Gi"));
+        review.previous = Some(Arc::new(deployment("1Gi")));
         assert_eq!(
             certainty(&review, vec![kill(&json!({}))]),
             Some(Certainty::Observed)

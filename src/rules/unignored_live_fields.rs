@@ -395,12 +395,12 @@ mod tests {
 
     fn with_list(list: Value) -> Review {
         let mut review = application();
-        review.object["spec"]["ignoreDifferences"] = list;
+        Arc::make_mut(&mut review.object)["spec"]["ignoreDifferences"] = list;
         review
     }
 
     fn with_api_service(mut review: Review) -> Review {
-        review.object["status"] = json!({"resources": [
+        Arc::make_mut(&mut review.object)["status"] = json!({"resources": [
             {"kind": "Service", "name": "metrics-server"},
             {"group": "apiregistration.k8s.io", "kind": "APIService", "name": "v1beta1.metrics.k8s.io"},
         ]});
@@ -408,7 +408,8 @@ mod tests {
     }
 
     fn without_server_side_apply(mut review: Review) -> Review {
-        review.object["spec"]["syncPolicy"] = json!({"syncOptions": ["ServerSideApply=false"]});
+        Arc::make_mut(&mut review.object)["spec"]["syncPolicy"] =
+            json!({"syncOptions": ["ServerSideApply=false"]});
         review
     }
 
@@ -425,7 +426,7 @@ mod tests {
         };
         let fix = finding.fix.as_ref().expect("a fix");
         let mut patched = review.clone();
-        patched.object = patch::apply(&review.object, fix).unwrap();
+        patched.object = Arc::new(patch::apply(&review.object, fix).unwrap());
         assert_eq!(judge(&patched, evidence), Judgement::default());
         patched.object["spec"]["ignoreDifferences"].clone()
     }
@@ -539,7 +540,7 @@ mod tests {
     #[test]
     fn case_26_what_an_application_set_generates_is_left_alone() {
         let mut review = with_api_service(application());
-        review.object["metadata"]["ownerReferences"] =
+        Arc::make_mut(&mut review.object)["metadata"]["ownerReferences"] =
             json!([{"kind": "ApplicationSet", "name": "all"}]);
         assert_eq!(UnignoredLiveFields.questions(&review), []);
         assert_eq!(judge(&review, &usual()), Judgement::default());
@@ -556,7 +557,7 @@ mod tests {
     fn case_29_server_side_diff_knows_the_defaults() {
         let annotated = |options: &str| {
             let mut review = application();
-            review.object["metadata"]["annotations"] =
+            Arc::make_mut(&mut review.object)["metadata"]["annotations"] =
                 json!({"argocd.argoproj.io/compare-options": options});
             review
         };
@@ -649,7 +650,9 @@ mod tests {
             ("sourceHydrator", json!({"drySource": {}, "syncSource": {}})),
         ] {
             let mut review = application();
-            let spec = review.object["spec"].as_object_mut().unwrap();
+            let spec = Arc::make_mut(&mut review.object)["spec"]
+                .as_object_mut()
+                .unwrap();
             spec.remove("source");
             spec.insert(key.to_owned(), source);
             repaired(&review, &usual());
@@ -770,10 +773,10 @@ mod tests {
             json!({"syncPolicy": {"syncOptions": "ServerSideApply=true"}}),
         ] {
             let mut review = with_api_service(application());
-            review.object["spec"] = odd.clone();
+            Arc::make_mut(&mut review.object)["spec"] = odd.clone();
             judge(&review, &usual());
             let mut review = application();
-            review.object["status"] = json!({"resources": odd});
+            Arc::make_mut(&mut review.object)["status"] = json!({"resources": odd});
             judge(&review, &usual());
             judge(
                 &with_list(json!([odd, {"group": odd, "kind": odd, "jqPathExpressions": odd}])),

@@ -4,11 +4,14 @@
 //! an answer only with the uid of its request. So the objects stay raw text at first, whatever they
 //! are, and are read second.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::object;
 use crate::report::visible;
+use crate::review::workload::WORKLOADS;
 use crate::review::{Door, Operation, Review, Subject, text};
 
 /// Characters of a uid. The API server's are UUIDs of 36.
@@ -240,8 +243,11 @@ impl<'a> Envelope<'a> {
         if length > LARGE && objects.map(memory).sum::<usize>() > MOST_MEMORY {
             return Err("the object has too many values".to_owned());
         }
-        let object = read(raw, "object")?;
-        let mut subject = self.head.subject.clone();
+        let subject = &self.head.subject;
+        let mut workloads = WORKLOADS.iter();
+        let is_workload = workloads.any(|kind| subject.is(kind.group, kind.kind));
+        let object = object::read(raw, "object", is_workload)?;
+        let mut subject = subject.clone();
         if subject.name.is_empty() {
             let name = text(&object, "/metadata/name").filter(|name| !name.is_empty());
             let name = name.or_else(|| text(&object, "/metadata/generateName"));
@@ -251,9 +257,9 @@ impl<'a> Envelope<'a> {
             operation,
             subject,
             sub_resource: self.head.sub_resource.clone(),
-            object,
+            object: Arc::new(object),
             previous: previous
-                .map(|raw| read(raw.get(), "oldObject"))
+                .map(|raw| object::read(raw.get(), "oldObject", is_workload).map(Arc::new))
                 .transpose()?,
             door: Door::Admission,
         })
@@ -274,14 +280,6 @@ fn usable(uid: Option<&str>) -> Result<String, EnvelopeError> {
         None | Some("") => Err(EnvelopeError::NoUid),
         Some(uid) if uid.len() > LONGEST_UID => Err(EnvelopeError::LongUid),
         Some(uid) => Ok(uid.to_owned()),
-    }
-}
-
-fn read(raw: &str, what: &str) -> Result<Value, String> {
-    match serde_json::from_str(raw) {
-        Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(_) => Err(format!("{what} is no JSON object")),
-        Err(error) => Err(format!("{what} cannot be read: {error}")),
     }
 }
 

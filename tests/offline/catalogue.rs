@@ -1,6 +1,7 @@
 //! The laws, over the whole catalogue: every case of docs/rules is a witness.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use forestall::config::{Config, Guardrail, Mode, NamespaceLabel, RuleSettings};
 use forestall::evidence::{Evidence, Fact, ImageState, Question, Unknown};
@@ -91,7 +92,7 @@ fn admission(review: &Review) -> Review {
     }
 }
 
-fn update(review: &Review, previous: Value) -> Review {
+fn update(review: &Review, previous: Arc<Value>) -> Review {
     Review {
         operation: Operation::Update,
         previous: Some(previous),
@@ -252,12 +253,12 @@ async fn law_2_an_operator_may_let_likely_findings_refuse() {
 #[tokio::test]
 async fn law_3_what_was_there_before_is_not_refused() {
     for case in cases() {
-        let mut object = case.review.object.clone();
+        let mut object = (*case.review.object).clone();
         // Something else changes, so that the content differs.
         object["forestall"] = json!("changed");
         let review = update(
             &Review {
-                object,
+                object: Arc::new(object),
                 ..case.review.clone()
             },
             case.review.object.clone(),
@@ -272,13 +273,13 @@ async fn law_3_metadata_status_and_children_of_controllers_are_let_through() {
     let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "1", "controller": true}]);
     for case in cases() {
         let mut child = admission(&case.review);
-        child.object["metadata"]["ownerReferences"] = owner.clone();
-        let mut labelled = case.review.object.clone();
+        Arc::make_mut(&mut child.object)["metadata"]["ownerReferences"] = owner.clone();
+        let mut labelled = (*case.review.object).clone();
         labelled["metadata"]["labels"] = json!({"a": "b"});
         labelled["status"] = json!({"a": "b"});
         let labelled = update(
             &Review {
-                object: labelled,
+                object: Arc::new(labelled),
                 ..case.review.clone()
             },
             case.review.object.clone(),
@@ -320,7 +321,9 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
             other => favourable(other),
         })
     };
-    let change = |before: Value, after: Value| update(&Review::of_manifest(after).unwrap(), before);
+    let change = |before: Value, after: Value| {
+        update(&Review::of_manifest(after).unwrap(), Arc::new(before))
+    };
     let enforce = Config::default;
     for (before, after, refused) in [
         // A raise is a repair, however far it is from enough.
@@ -378,7 +381,10 @@ async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
         let Some(patch) = verdict.patch else { continue };
         count += 1;
         let object = patch::apply(&review.object, &patch).unwrap();
-        let repaired = Review { object, ..review };
+        let repaired = Review {
+            object: Arc::new(object),
+            ..review
+        };
         let again = judged(&case, Mode::Enforce, &repaired, Phase::Mutate).await;
         assert_eq!(again.patch, None, "{}: it does not settle", case.title);
         let before = judged(
@@ -406,7 +412,7 @@ async fn law_5_a_patch_changes_nothing_that_its_author_wrote() {
         let mut review = admission(&case.review);
         // As if the author had written all that the API server shows.
         let written = review.object.to_string();
-        review.object["metadata"]["annotations"][LAST_APPLIED] = json!(written);
+        Arc::make_mut(&mut review.object)["metadata"]["annotations"][LAST_APPLIED] = json!(written);
         let verdict = judged(&case, Mode::Enforce, &review, Phase::Mutate).await;
         for operation in verdict.patch.into_iter().flat_map(|patch| patch.0) {
             let pointer = operation.path().to_string();
@@ -552,11 +558,12 @@ async fn an_exemption_with_reason_and_date_is_honoured_and_a_lapsed_one_is_not()
     let case = caught("impossible-memory-limit");
     let annotated = |until: &str, reason: Option<&str>| {
         let mut review = admission(&case.review);
-        review.object["metadata"]["annotations"] = json!({
+        Arc::make_mut(&mut review.object)["metadata"]["annotations"] = json!({
             "forestall.dev/allow": "impossible-memory-limit", "forestall.dev/allow-until": until,
         });
         if let Some(reason) = reason {
-            review.object["metadata"]["annotations"]["forestall.dev/allow-reason"] = json!(reason);
+            Arc::make_mut(&mut review.object)["metadata"]["annotations"]["forestall.dev/allow-reason"] =
+                json!(reason);
         }
         review
     };

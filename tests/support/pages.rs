@@ -13,6 +13,8 @@
 //! | `yaml config` | a configuration; all other guardrails are off whatever it says |
 //! | `yaml expect` | `findings: [{certainty, path, message, help, fix}]` and `abstained: NUMBER` |
 
+use std::sync::Arc;
+
 use forestall::config::{Config, Mode};
 use forestall::guard::Guard;
 use forestall::lookup::files::{EvidenceFile, Files};
@@ -199,7 +201,7 @@ impl Draft {
         review.door = door;
         if self.previous.is_some() {
             review.operation = Operation::Update;
-            review.previous = self.previous;
+            review.previous = self.previous.map(Arc::new);
         }
         let mut config = self.config;
         for entry in CATALOGUE.iter().filter(|entry| entry.meta.name != rule) {
