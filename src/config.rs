@@ -178,6 +178,17 @@ pub struct ConfigError {
 // === impl Mode ===
 
 impl Mode {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Audit => "audit",
+            Self::Warn => "warn",
+            Self::Enforce => "enforce",
+        }
+    }
+
     /// The mode of that name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -194,12 +205,7 @@ impl Mode {
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "off",
-            Self::Audit => "audit",
-            Self::Warn => "warn",
-            Self::Enforce => "enforce",
-        })
+        f.write_str(self.name())
     }
 }
 

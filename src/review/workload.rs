@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Review, WatchedKind, text};
+use super::{Review, WatchedKind, at, text};
 use crate::evidence::Unknown;
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
@@ -48,6 +48,12 @@ const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> 
     }
 }
 
+/// Where a container has its memory limit.
+const MEMORY_LIMIT: &str = "/resources/limits/memory";
+
+/// No node has so much memory, in bytes: a million gigabytes.
+pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
+
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -90,11 +96,17 @@ impl Place {
 
 // === impl Container ===
 
-impl Container<'_> {
-    /// Where it lies in the object.
+impl<'a> Container<'a> {
+    /// Its memory limit as written, where it has one.
     #[must_use]
-    pub fn pointer(&self) -> String {
-        self.place.pointer()
+    pub fn memory_limit(&self) -> Option<&'a Value> {
+        at(self.value, MEMORY_LIMIT).filter(|limit| !limit.is_null())
+    }
+
+    /// Where its memory limit lies in the object.
+    #[must_use]
+    pub fn memory_limit_pointer(&self) -> String {
+        format!("{}{MEMORY_LIMIT}", self.place.pointer())
     }
 }
 

@@ -8,7 +8,7 @@ use super::catalogue::Entry;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{Evidence, Unknown};
 use crate::quantity::Quantity;
-use crate::review::workload::{Container, WORKLOADS};
+use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
 use crate::review::{Door, Review, at};
 
 /// The entry in the catalogue.
@@ -30,12 +30,6 @@ pub(super) const RULE: Entry = Entry {
 /// that runs under the limit, needs more (opencontainers/runc; cri-o refuses below 12 MiB).
 const LEAST_BYTES: i128 = 4 * 1024 * 1024;
 
-/// No machine has this much memory: 1 EB is a million terabytes.
-const MOST_BYTES: i128 = 1_000_000_000_000_000;
-
-/// Where a container has its limit.
-const LIMIT: &str = "/resources/limits/memory";
-
 struct ImpossibleMemoryLimit;
 
 impl Rule for ImpossibleMemoryLimit {
@@ -50,24 +44,17 @@ impl Rule for ImpossibleMemoryLimit {
     }
 }
 
-fn path(container: &Container<'_>) -> String {
-    format!("{}{LIMIT}", container.pointer())
-}
-
 fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unknown> {
-    let Some(written) = at(container.value, LIMIT) else {
+    let Some(written) = container.memory_limit() else {
         return Ok(None);
     };
-    if written.is_null() {
-        return Ok(None);
-    }
     let seen = written
         .as_str()
         .map_or_else(|| written.to_string(), ToOwned::to_owned);
     let finding = |certainty, magnitude, problem: String, help: String| {
         Ok(Some(Finding {
             certainty,
-            path: path(container),
+            path: container.memory_limit_pointer(),
             item: container.name.to_owned(),
             value: seen.clone(),
             magnitude,
@@ -90,7 +77,12 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
                 error.to_string(),
             );
         }
-        Err(_) => return Err(Unknown::unreadable(&path(container), "is no quantity")),
+        Err(_) => {
+            return Err(Unknown::unreadable(
+                &container.memory_limit_pointer(),
+                "is no quantity",
+            ));
+        }
     };
     let bytes = limit.bytes();
     if bytes < 0 {
@@ -116,7 +108,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
             format!("write {}", meant(&seen)),
         );
     }
-    if bytes >= MOST_BYTES {
+    if bytes >= MOST_MEMORY_BYTES {
         let problem = format!(
             "which is {} TB: more than any node has",
             bytes / 1_000_000_000_000
@@ -148,7 +140,7 @@ fn request_above_limit(
         .map_or_else(|| request.to_string(), ToOwned::to_owned);
     Some(Finding {
         certainty: Certainty::Proven,
-        path: path(container),
+        path: container.memory_limit_pointer(),
         item: container.name.to_owned(),
         value: seen.to_owned(),
         magnitude: Some(limit.bytes()),

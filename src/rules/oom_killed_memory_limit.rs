@@ -10,8 +10,8 @@ use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{Evidence, MemoryOutcome, MemoryRecord, Question, Scalar, Unknown};
 use crate::quantity::{Quantity, display_bytes};
 use crate::review::image::ImageReference;
-use crate::review::workload::{Container, WORKLOADS};
-use crate::review::{Review, Subject, at, text};
+use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
+use crate::review::{Review, Subject, text};
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -34,12 +34,6 @@ pub(super) const RULE: Entry = Entry {
         Ok(Box::new(OomKilledMemoryLimit { known }))
     },
 };
-
-/// No node has so much memory: a million gigabytes.
-const MOST_BYTES: i128 = 1_000_000_000_000_000;
-
-/// Where a container has its limit.
-const LIMIT: &str = "/resources/limits/memory";
 
 /// This many kills make a row strong; fewer are a warning.
 const STRONG_TIMES: u64 = 3;
@@ -105,7 +99,7 @@ impl<'a> Row<'a> {
         let bytes = Quantity::parse(&limit.0)
             .map_err(|error| format!("limit {:?}: {error}", limit.0))?
             .bytes();
-        if !(1..MOST_BYTES).contains(&bytes) {
+        if !(1..MOST_MEMORY_BYTES).contains(&bytes) {
             let problem = "no container ran under it; write the limit seen, such as 512Mi";
             return Err(format!("limit {:?}: {problem}", limit.0));
         }
@@ -198,9 +192,7 @@ fn is_of(image: &ImageReference, wanted: &ImageReference) -> bool {
 }
 
 fn limit_of(container: &Container<'_>) -> Option<i128> {
-    let limit = Quantity::from_json(at(container.value, LIMIT)?)
-        .ok()?
-        .bytes();
+    let limit = Quantity::from_json(container.memory_limit()?).ok()?.bytes();
     (limit > 0).then_some(limit)
 }
 
@@ -252,13 +244,13 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Opt
         .filter(outlived)
         .map(|row| row.limit)
         .min();
-    let written = at(container.value, LIMIT)?;
+    let written = container.memory_limit()?;
     let seen = written
         .as_str()
         .map_or_else(|| written.to_string(), ToOwned::to_owned);
     Some(Finding {
         certainty,
-        path: format!("{}{LIMIT}", container.pointer()),
+        path: container.memory_limit_pointer(),
         item: container.name.to_owned(),
         value: seen.clone(),
         magnitude: Some(limit),

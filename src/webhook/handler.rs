@@ -19,7 +19,7 @@ use super::envelope::{Envelope, EnvelopeError, Head, LARGE, Verb};
 use super::{Webhook, answer};
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::Unknown;
-use crate::guard::Guard;
+use crate::guard::{Guard, SUB_RESOURCES};
 use crate::lookup::Lookup;
 use crate::report::log::{self, Line};
 use crate::report::metrics::{
@@ -252,8 +252,8 @@ fn task<L: Lookup>(guard: &Guard<L>, phase: Phase, envelope: &Envelope<'_>) -> T
         // What goes away is nobody's mistake, and a patch on it is an error in the API server.
         Verb::Delete | Verb::Connect | Verb::Other => return Task::Admit,
     };
-    let sub_resource = head.sub_resource.as_deref();
-    if !matches!(sub_resource, None | Some("ephemeralcontainers" | "resize"))
+    let mut sub_resource = head.sub_resource.iter();
+    if sub_resource.any(|part| !SUB_RESOURCES.contains(&part.as_str()))
         || !guard.has_a_say(&head.subject.group, &head.subject.kind, phase)
     {
         return Task::Admit;
@@ -286,15 +286,6 @@ fn webhook_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Mutate => "mutating",
         Phase::Validate => "validating",
-    }
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Off => "off",
-        Mode::Audit => "audit",
-        Mode::Warn => "warn",
-        Mode::Enforce => "enforce",
     }
 }
 
@@ -342,7 +333,7 @@ fn count(metrics: &Metrics, phase: Phase, verdict: &Verdict) {
 fn count_rule(metrics: &Metrics, rule: &'static str, mode: Mode, result: &'static str) {
     let labels = RuleLabels {
         rule,
-        mode: mode_name(mode),
+        mode: mode.name(),
         result,
     };
     metrics.rule_results.get_or_create(&labels).inc();
