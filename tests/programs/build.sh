@@ -1,28 +1,29 @@
 #!/usr/bin/env bash
 # Builds one program of the tests and prints its path: tests/programs/build.sh NAME
 #
-# NAME is a folder beside this script, or a tool that kubernetes/go.mod names: etcd, kube-apiserver,
-# kube-controller-manager, kubectl. A folder with Go files is built itself; one without has a go.mod
-# that names one tool. Programs live outside the clone, by the hash of what they are made of, and
-# are built when absent. The first build of the Kubernetes programs takes minutes, later ones none.
+# NAME is a folder beside this script, or a tool that the go.mod of one of them names, such as
+# kube-apiserver or containerd-shim-runc-v2. A folder with Go files is built itself. Programs live
+# outside the clone, by the hash of what they are made of, and are built when absent. The first
+# build of the Kubernetes programs takes minutes, later ones none.
 set -euo pipefail
 
 name=${1:?usage: build.sh NAME}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${FORESTALL_CACHE:-$HOME/.cache/forestall}/bin
 
-module=$here/$name
-[[ -d $module ]] || module=$here/kubernetes
-tools() { sed -En 's|^(tool )?\s*([a-z0-9.-]+\.[a-z]+/[^ ]+)$|\2|p' "$module/go.mod"; }
-if compgen -G "$module/*.go" >/dev/null; then
+# Lines "MODULE PACKAGE" of every tool; a package that ends in a version is called by what is before it.
+tools() {
+    sed -En 's|^(tool )?\s*([a-z0-9.-]+\.[a-z]+/[^ ]+)$|\2|p' "$1/go.mod" | sed "s|^|$1 |"
+}
+if compgen -G "$here/$name/*.go" >/dev/null; then
+    module=$here/$name
     package=.
-elif [[ -d $here/$name ]]; then
-    package=$(tools)
 else
-    package=$(tools | grep -E "/$name(/|$)" || tools | grep -E "^go\.$name\.io/" || true)
+    read -r module package < <(for mod in "$here"/*/go.mod; do tools "${mod%/go.mod}"; done |
+        grep -E "/$name\$|go\.$name\.io/") || true
 fi
-if [[ $(wc -l <<<"$package") != 1 || -z $package ]]; then
-    echo "$name is no folder of $here, and no tool of kubernetes/go.mod" >&2
+if [[ -z $module ]]; then
+    echo "$name is no folder of $here with Go files, and no tool that a go.mod there names" >&2
     exit 1
 fi
 
@@ -35,7 +36,9 @@ if [[ $module == "$here/kubernetes" ]]; then
     flags+=" -X $at.gitVersion=$version -X $at.gitMajor=$major -X $at.gitMinor=$minor"
 fi
 
-hash=$({ echo "$package $flags" && find "$module" -type f -print0 | sort -z | xargs -0 cat; } | sha256sum)
+# containerd's snapshotters for btrfs, devicemapper and ZFS want C libraries; nothing else knows these tags.
+tags=no_btrfs,no_devmapper,no_zfs
+hash=$({ echo "$package $flags $tags" && find "$module" -type f -print0 | sort -z | xargs -0 cat; } | sha256sum)
 program=$bin/$name-${hash:0:16}
 if [[ ! -x $program ]]; then
     mkdir -p "$bin"
@@ -44,7 +47,7 @@ if [[ ! -x $program ]]; then
     flock 9
     if [[ ! -x $program ]]; then
         echo "building $name (${package/#./tests/programs/$name}) into $bin" >&2
-        (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$program.unfinished" "$package") >&2
+        (cd "$module" && CGO_ENABLED=0 go build -trimpath -tags "$tags" -ldflags "$flags" -o "$program.unfinished" "$package") >&2
         mv "$program.unfinished" "$program"
     fi
 fi
