@@ -358,6 +358,17 @@ impl Config {
             .unwrap_or(true)
     }
 
+    /// Whether a guardrail is on in some namespace, whatever the labels of namespaces say.
+    #[must_use]
+    pub fn may_be_on(&self, rule: &str) -> bool {
+        let of_rule = self.rule(rule).and_then(|settings| settings.mode);
+        let in_namespaces = self.namespaces.values();
+        of_rule != Some(Mode::Off)
+            || in_namespaces
+                .filter_map(|settings| settings.rules.get(rule))
+                .any(|entry| entry.mode() != Mode::Off)
+    }
+
     /// The mode that holds for a guardrail in a namespace; `None` for cluster-scoped objects.
     #[must_use]
     pub fn mode(&self, rule: &str, namespace: Option<&str>, label: NamespaceLabel) -> Mode {

@@ -218,8 +218,7 @@ impl Scales<'_> {
     }
 
     fn action(&self, meta: &Meta, mode: Mode, finding: &Finding, before: &Judgement) -> Action {
-        let firm = finding.certainty != Certainty::Likely || self.config.refuses_likely(meta.name);
-        let refusable = firm && !meta.repairs && !was_there(finding, before);
+        let refusable = is_refusable(self.config, meta, finding) && !was_there(finding, before);
         match mode {
             Mode::Off | Mode::Audit => Action::Record {
                 would_refuse: refusable,
@@ -229,6 +228,12 @@ impl Scales<'_> {
             Mode::Warn | Mode::Enforce => Action::Warn,
         }
     }
+}
+
+/// Whether enforce refuses a new object for it.
+fn is_refusable(config: &Config, meta: &Meta, finding: &Finding) -> bool {
+    let is_firm = finding.certainty != Certainty::Likely || config.refuses_likely(meta.name);
+    is_firm && !meta.repairs
 }
 
 /// Whether the replaced object has the same mistake, or a worse one in the same place.
@@ -251,6 +256,12 @@ fn was_there(finding: &Finding, before: &Judgement) -> bool {
 impl Record {
     fn place(&self) -> (&str, &str, &str) {
         (self.meta.name, &self.finding.path, &self.finding.item)
+    }
+
+    /// Whether enforce would refuse a new object for it, whatever the mode is.
+    #[must_use]
+    pub fn would_refuse(&self, config: &Config) -> bool {
+        !matches!(self.action, Action::Exempt(_)) && is_refusable(config, self.meta, &self.finding)
     }
 
     /// Whether it counts as an error where modes do not matter: all but likely findings, and those
