@@ -530,6 +530,22 @@ mod tests {
     }
 
     #[test]
+    fn a_guardrail_is_off_everywhere_only_where_no_namespace_can_turn_it_on() {
+        let may_be_on = |text: &str| parse(text).may_be_on("missing-image");
+        assert!(may_be_on(""));
+        // The label of a namespace raises the default, and not what is said of the guardrail.
+        assert!(may_be_on("mode: off"));
+        assert!(!may_be_on("rules: {missing-image: {mode: off}}"));
+        let in_one = |mode: &str| {
+            format!(
+                "rules: {{missing-image: {{mode: off}}}}\nnamespaces: {{a: {{mode: enforce, rules: {{missing-image: {mode}}}}}}}"
+            )
+        };
+        assert!(may_be_on(&in_one("audit")));
+        assert!(!may_be_on(&in_one("off")));
+    }
+
+    #[test]
     fn an_empty_file_enforces() {
         for text in ["", "# nothing\n", "---\n", "{}"] {
             let config = parse(text);

@@ -187,7 +187,7 @@ impl Candidate {
                 Err(_) => self.complain("the API server does not answer"),
             }
             // One to two seconds, so that candidates do not ask in step.
-            sleep(RETRY - RETRY.mul_f64(0.5 * fraction())).await;
+            sleep(RETRY.mul_f64(1.0 - 0.5 * fraction())).await;
         }
     }
 

@@ -322,3 +322,50 @@ impl Weighed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::catalogue;
+
+    #[test]
+    fn what_enforce_would_refuse_does_not_depend_on_the_mode() {
+        let record = |rule, certainty, mode, action| Record {
+            meta: &catalogue::find(rule).unwrap().meta,
+            mode,
+            finding: Finding {
+                certainty,
+                path: String::new(),
+                item: String::new(),
+                value: String::new(),
+                magnitude: None,
+                message: String::new(),
+                help: String::new(),
+                fix: None,
+            },
+            action,
+        };
+        let config = Config::parse("test", "rules: {missing-image: {refuseLikely: true}}").unwrap();
+        let opted_in = "missing-image";
+        let other = "impossible-memory-limit";
+        let repairs = "unignored-live-fields";
+        let modes = [
+            (Mode::Audit, Action::Record { would_refuse: true }),
+            (Mode::Warn, Action::Warn),
+            (Mode::Enforce, Action::Refuse),
+        ];
+        for (mode, action) in modes {
+            let would_refuse = |rule, certainty| {
+                record(rule, certainty, mode, action.clone()).would_refuse(&config)
+            };
+            assert!(would_refuse(other, Certainty::Proven), "{mode}");
+            assert!(would_refuse(other, Certainty::Observed), "{mode}");
+            assert!(would_refuse(opted_in, Certainty::Likely), "{mode}");
+            assert!(!would_refuse(other, Certainty::Likely), "{mode}");
+            assert!(!would_refuse(repairs, Certainty::Proven), "{mode}");
+        }
+        let exempt = Action::Exempt("a test".to_owned());
+        let exempt = record(other, Certainty::Proven, Mode::Enforce, exempt);
+        assert!(!exempt.would_refuse(&config));
+    }
+}

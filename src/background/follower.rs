@@ -454,8 +454,8 @@ mod tests {
 
     fn known(round: u32, is_open: bool) -> Known {
         Known {
-            round,
             is_open,
+            round,
             ..Known::default()
         }
     }

@@ -165,7 +165,7 @@ impl Server {
         let lease = "a/b".parse().unwrap();
         let client = self.client(name);
         let candidate = Candidate::new(client, lease, self.identity(name), Arc::clone(&metrics));
-        let (leave, told) = oneshot::channel::<()>();
+        let (goodbye, told) = oneshot::channel::<()>();
         let told = async {
             if told.await.is_err() {
                 std::future::pending::<()>().await;
@@ -173,7 +173,7 @@ impl Server {
         };
         Running {
             task: tokio::spawn(async move { candidate.run(work, told).await }),
-            leave: Some(leave),
+            leave: Some(goodbye),
             metrics,
         }
     }

@@ -83,3 +83,60 @@ impl Stored {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn stored(group: &str, kind: &str, object: &Value) -> Stored {
+        Stored {
+            subject: Subject {
+                group: group.to_owned(),
+                version: "v1".to_owned(),
+                kind: kind.to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: "web".to_owned(),
+            },
+            json: object.to_string().into(),
+        }
+    }
+
+    #[test]
+    fn the_item_of_a_list_is_reviewed_as_an_object_that_exists() {
+        let item = json!({"metadata": {"name": "web", "managedFields": []}, "spec": {"a": 1}, "status": {}});
+        let review = stored("apps", "Deployment", &item).review().unwrap();
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                            "metadata": {"name": "web"}, "spec": {"a": 1}});
+        assert_eq!(*review.object, object);
+        assert_eq!(
+            (review.operation, review.door),
+            (Operation::Update, Door::Cluster)
+        );
+        assert!(review.previous.is_none());
+        // What the guardrails of other kinds read stays.
+        let review = stored("argoproj.io", "Application", &item)
+            .review()
+            .unwrap();
+        assert_eq!(review.object["status"], json!({}));
+    }
+
+    #[test]
+    fn an_object_made_to_take_memory_is_not_read() {
+        let many = json!({"spec": vec![json!([0]); 400_000]});
+        let reason = stored("argoproj.io", "Rollout", &many)
+            .review()
+            .unwrap_err();
+        assert_eq!(reason, "the object has too many values");
+        let deep = format!("{{\"spec\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+        let mut unreadable = stored("argoproj.io", "Rollout", &json!({}));
+        unreadable.json = deep.into();
+        assert!(
+            unreadable
+                .review()
+                .unwrap_err()
+                .starts_with("object cannot be read")
+        );
+    }
+}

@@ -20,7 +20,6 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tower::{Service, ServiceExt};
 
 use crate::control_plane::{ControlPlane, eventually};
 use crate::faulty::{Answer, Faulty};
@@ -52,14 +51,17 @@ fn with_tag(name: &str, tag: &str) -> Value {
 }
 
 /// A namespace, and a leader for it.
-struct Scene {
-    cluster: &'static ControlPlane,
+struct Scene<'a> {
+    cluster: &'a ControlPlane,
     namespace: String,
 }
 
-impl Scene {
+impl<'a> Scene<'a> {
     fn new() -> Self {
-        let cluster = ControlPlane::shared();
+        Self::on(ControlPlane::shared())
+    }
+
+    fn on(cluster: &'a ControlPlane) -> Self {
         let namespace = cluster.namespace();
         Self { cluster, namespace }
     }
@@ -290,9 +292,11 @@ fn the_number_goes_down_when_an_object_goes_or_is_accepted() {
     eventually("off", || leader.number(IMPOSSIBLE) == Some(0.0));
 }
 
+// Alone with its cluster: a label holds for the leaders of other tests, too.
 #[test]
 fn the_label_of_a_namespace_turns_the_judgement_on_and_off() {
-    let scene = Scene::new();
+    let cluster = ControlPlane::start();
+    let scene = Scene::on(&cluster);
     scene.apply(&deployment("web", "512m"));
     let leader = scene.leader("mode: off");
     eventually("the first look", || leader.number(IMPOSSIBLE) == Some(0.0));
@@ -433,12 +437,12 @@ impl Lookup for Table {
     }
 }
 
-fn missing() -> Result<ImageState, Unknown> {
-    Ok(ImageState::Missing(Missing {
+fn missing() -> ImageState {
+    ImageState::Missing(Missing {
         what: MissingPart::Tag,
         asked: "registry.test".to_owned(),
         tags: Arc::default(),
-    }))
+    })
 }
 
 fn down() -> Result<ImageState, Unknown> {
@@ -459,7 +463,7 @@ struct Judgement {
 impl Judgement {
     fn start(
         client: Client,
-        scene: &Scene,
+        scene: &Scene<'_>,
         answer: Result<ImageState, Unknown>,
         pace: Pace,
     ) -> Self {
@@ -510,7 +514,7 @@ async fn what_was_unknown_is_judged_again_and_everything_once_in_a_while() {
     let judgement = Judgement::start(client.clone(), &scene, down(), QUICK);
     judgement.shows(MISSING, 0.0).await;
     assert!(scene.events().is_empty(), "what is unknown is no finding");
-    judgement.table.set(missing());
+    judgement.table.set(Ok(missing()));
     judgement.shows(MISSING, 1.0).await;
     // What is known is not asked again before its time.
     judgement.table.set(Ok(ImageState::Exists));
@@ -524,8 +528,8 @@ async fn what_was_unknown_is_judged_again_and_everything_once_in_a_while() {
     };
     let judgement = Judgement::start(client, &scene, Ok(ImageState::Exists), pace);
     judgement.shows(MISSING, 0.0).await;
-    for (answer, number) in [(missing(), 1.0), (Ok(ImageState::Exists), 0.0)] {
-        judgement.table.set(answer);
+    for (state, number) in [(missing(), 1.0), (ImageState::Exists, 0.0)] {
+        judgement.table.set(Ok(state));
         judgement.shows(MISSING, number).await;
     }
     assert_eq!(scene.notes().len(), 1, "{:?}", scene.notes());
@@ -545,7 +549,7 @@ async fn case_87_an_api_that_fails_drops_events_and_holds_up_nothing() {
         let faulty = Faulty::start(answer);
         let healthy = scene.cluster.client().await;
         let client = with_events_elsewhere(&healthy, &faulty);
-        let judgement = Judgement::start(client, &scene, missing(), QUICK);
+        let judgement = Judgement::start(client, &scene, Ok(missing()), QUICK);
         judgement.shows(MISSING, 0.0).await;
         for name in ["a", "b", "c"] {
             scene.apply(&with_tag(name, "9.9.9"));
@@ -566,8 +570,8 @@ fn with_events_elsewhere(healthy: &Client, faulty: &Faulty) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let is_event = request.uri().path().starts_with("/apis/events.k8s.io/");
         let client = if is_event { &elsewhere } else { &healthy };
-        let mut client = client.clone();
-        async move { client.ready().await?.call(request).await }
+        let client = client.clone();
+        async move { client.send(request).await }
     });
     Client::new(service, "default")
 }

@@ -94,7 +94,7 @@ fn candidate(
         }
     }
     let works = Arc::new(AtomicBool::new(false));
-    let (leave, told) = oneshot::channel::<()>();
+    let (goodbye, told) = oneshot::channel::<()>();
     let lease = format!("{namespace}/forestall").parse().unwrap();
     let candidate = Candidate::new(client, lease, name.to_owned(), Arc::new(Metrics::default()));
     let of_work = Arc::clone(&works);
@@ -109,7 +109,7 @@ fn candidate(
     tokio::spawn(candidate.run(work, async {
         let _ = told.await;
     }));
-    (works, leave)
+    (works, goodbye)
 }
 
 /// Waits until it is so, and gives how long that took.
