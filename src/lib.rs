@@ -35,6 +35,7 @@ pub mod rules;
 pub mod verdict;
 
 pub mod admin;
+pub mod certificates;
 pub mod cli;
 pub mod guard;
 pub mod lookup;

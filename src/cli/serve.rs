@@ -2,7 +2,6 @@
 
 mod configuration;
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -20,11 +19,12 @@ use tokio::task::spawn_blocking;
 use self::configuration::{Configuration, LiveWebhook, guard};
 use super::FAILED;
 use crate::admin::{self, Readiness};
+use crate::certificates::{self, Settings, Times};
 use crate::lookup::cluster::ClusterView;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
 use crate::webhook::server::{Limits, Server};
-use crate::webhook::tls::{Certificates, Files, OWN_NAMES};
+use crate::webhook::tls::{Certificates, Files, OWN_NAMES, SecretName};
 use crate::webhook::{self, Webhook};
 
 /// How often the files are read again. kubelet itself takes up to a minute to bring a change.
@@ -34,6 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const SPARE_WORKERS: usize = 1;
 /// Connections to the port for operators: some probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 100;
+/// What /readyz waits for: that there is a certificate to serve.
+const CERTIFICATE: &str = "certificate";
 /// What /readyz waits for: that the cluster was seen, or not in time.
 const CLUSTER: &str = "cluster";
 /// What /readyz waits for: that the server is not leaving.
@@ -62,6 +64,16 @@ pub struct Serve {
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// The Secret that holds the certificate; Forestall makes and renews it
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "no_cluster"])]
+    #[arg(requires_all = ["tls_service", "webhook_configuration"])]
+    tls_secret: Option<SecretName>,
+    /// The Service that the API server calls, in the namespace of the Secret
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    tls_service: Option<String>,
+    /// The MutatingWebhookConfiguration and ValidatingWebhookConfiguration that get the caBundle
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    webhook_configuration: Option<String>,
     /// Run without a cluster: no namespace labels, and what is only known there is unknown
     #[arg(long)]
     no_cluster: bool,
@@ -105,6 +117,9 @@ impl Serve {
             admin_listen,
             tls_cert,
             tls_key,
+            tls_secret,
+            tls_service,
+            webhook_configuration,
             no_cluster,
             log_format: _,
         } = self;
@@ -115,18 +130,42 @@ impl Serve {
         let files = tls_cert
             .zip(tls_key)
             .map(|(certificate, key)| Files { certificate, key });
-        let (certificates, own) = certificates(files, &metrics)?;
+        let (certificates, own) = certificates(files, tls_secret.clone(), &metrics)?;
         let listener = bind("--listen", listen).await?;
         let admin_listener = bind("--admin-listen", admin_listen).await?;
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
-        let readiness = Arc::new(Readiness::waiting_for(&[CLUSTER]));
+        let readiness = Arc::new(Readiness::waiting_for(&[CERTIFICATE, CLUSTER]));
         readiness.set(STAYING, true);
+        tokio::spawn({
+            let (readiness, certificates) = (Arc::clone(&readiness), Arc::clone(&certificates));
+            async move {
+                certificates.served().await;
+                readiness.set(CERTIFICATE, true);
+            }
+        });
         let cluster = if no_cluster {
             readiness.set(CLUSTER, true);
             None
         } else {
-            let (view, seen) = cluster(&metrics).await?;
+            let client = client().await?;
+            let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics));
+            let secret = tls_secret.zip(tls_service).zip(webhook_configuration);
+            if let Some(((secret, service), webhook_configuration)) = secret {
+                let certificates = Arc::clone(&certificates);
+                tokio::spawn({
+                    let client = client.clone();
+                    async move { certificates.follow(client).await }
+                });
+                let settings = Settings {
+                    secret,
+                    service,
+                    webhook_configuration,
+                    port: address.port(),
+                    times: Times::default(),
+                };
+                tokio::spawn(certificates::keep(client, settings, Arc::clone(&metrics)));
+            }
             let readiness = Arc::clone(&readiness);
             tokio::spawn(async move {
                 seen.await;
@@ -175,9 +214,13 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
 /// The certificate to serve, and its PEM where it was made here.
 fn certificates(
     files: Option<Files>,
+    secret: Option<SecretName>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<Certificates>, Option<String>)> {
     let metrics = Arc::clone(metrics);
+    if let Some(secret) = secret {
+        return Ok((Arc::new(Certificates::from_secret(secret, metrics)), None));
+    }
     if let Some(files) = files {
         return Ok((Arc::new(Certificates::from_files(files, metrics)?), None));
     }
@@ -190,15 +233,12 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     bound.map_err(|error| anyhow!("{flag} {address}: {error}; name a free address of this machine"))
 }
 
-async fn cluster(
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(ClusterView, impl Future<Output = ()> + use<>)> {
-    let client = kube::Client::try_default().await.map_err(|error| {
+async fn client() -> anyhow::Result<kube::Client> {
+    kube::Client::try_default().await.map_err(|error| {
         anyhow!(
             "{error}; run in a pod with a service account, set KUBECONFIG, or give --no-cluster"
         )
-    })?;
-    Ok(ClusterView::start(client, Arc::clone(metrics)))
+    })
 }
 
 /// Tells a person at a terminal how to ask.

@@ -135,7 +135,7 @@ fn case_93_unusable_files_are_refused_with_the_file_and_the_cure() {
     assert_eq!(
         refused(&one.certificate, &other.key),
         "--tls-key DIR/tls.key is not the key of the first certificate in --tls-cert DIR/tls.crt; \
-         give both files of one Secret, and put the server's own certificate before its issuers"
+         give both of one pair, and put the server's own certificate before its issuers"
     );
     let expired = between(2000, 2020);
     assert_eq!(
