@@ -135,6 +135,17 @@ impl Site {
 impl Forestall {
     /// Starts it with this configuration, and waits until it is ready.
     pub fn start(cluster: &ControlPlane, config: &str) -> Self {
+        let [certificate, key] = ["tls.crt", "tls.key"].map(|file| pki().path(file));
+        let [certificate, key] = [&certificate, &key].map(|path| path.to_str().unwrap());
+        let listen = ["--listen", "127.0.0.1:0"];
+        let tls = ["--tls-cert", certificate, "--tls-key", key];
+        let forestall = Self::launch(cluster, config, &[&listen[..], &tls].concat());
+        eventually("readiness", || forestall.is_ready());
+        forestall
+    }
+
+    /// Starts it with these flags, and waits until it says where it listens.
+    pub fn launch(cluster: &ControlPlane, config: &str, flags: &[&str]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
@@ -152,9 +163,8 @@ impl Forestall {
                 "serve",
             ])
             .args([Path::new("--config"), &path])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
-            .args([Path::new("--tls-key"), &pki().path("tls.key")])
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(flags)
             .env("KUBECONFIG", cluster.kubeconfig())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -172,10 +182,11 @@ impl Forestall {
         });
         let (address, admin) = forestall.addresses().unwrap();
         (forestall.port, forestall.admin) = (address.port(), admin);
-        eventually("readiness", || {
-            forestall.get("/readyz").starts_with("HTTP/1.1 200")
-        });
         forestall
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.get("/readyz").starts_with("HTTP/1.1 200")
     }
 
     /// Where it listens, as it says itself.

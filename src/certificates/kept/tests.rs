@@ -325,7 +325,8 @@ impl World {
                 let mut data =
                     BTreeMap::from(self.kept.data().map(|(key, value)| (key.to_owned(), value)));
                 let value = data.values_mut().nth(*key).unwrap();
-                value.0.truncate(value.0.len() / 2);
+                // In the middle of a block, where two authorities are as long as each other.
+                value.0.truncate((value.0.len() / 2).saturating_sub(40));
                 self.write(Kept::of_secret(&data));
             }
         }
@@ -434,11 +435,11 @@ fn anything() -> impl Strategy<Value = Happens> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_every_api_server_trusts_what_any_replica_serves(
-        all in prop::collection::vec(anything(), 1..120)
+        all in prop::collection::vec(anything(), 1..100)
     ) {
         let mut world = World::new();
         for what in &all {
