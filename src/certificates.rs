@@ -7,11 +7,11 @@
 //! last one was stopped, wherever that was.
 //!
 //! A new authority is trusted beside the old ones before anything is signed by it, and the old ones
-//! are forgotten when every replica serves a leaf of the new one ([`kept`] decides, and is pure).
+//! are forgotten when every replica serves a leaf of the new one (`certificates/kept.rs` decides).
 //! So at each moment `caBundle` trusts whatever a replica may serve.
 
 mod cluster;
-pub mod kept;
+mod kept;
 mod replicas;
 
 use std::sync::Arc;
@@ -207,7 +207,7 @@ impl Keeper {
             Step::Ask => {
                 let lagging = self.cluster.lagging(&kept, &self.settings).await?;
                 if !lagging.is_empty() {
-                    self.wait_for(lagging);
+                    self.wait_for(&lagging);
                     return Ok(ASK_AGAIN);
                 }
                 self.cluster.write(&seen, &kept.without_old()).await?;
@@ -230,7 +230,7 @@ impl Keeper {
         }
     }
 
-    fn wait_for(&mut self, replicas: Vec<String>) {
+    fn wait_for(&mut self, replicas: &[String]) {
         let replicas = replicas.join("; ");
         if self.waited_for != replicas {
             tracing::info!("the old authorities stay trusted: {replicas}");

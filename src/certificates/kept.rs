@@ -34,7 +34,7 @@ const MOST_AUTHORITIES: usize = 8;
 
 /// The data of the Secret. A key that is not there is one without a byte.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Kept {
+pub(super) struct Kept {
     leaf: Option<Content>,
     authorities: Vec<u8>,
     signing_key: Vec<u8>,
@@ -42,7 +42,7 @@ pub struct Kept {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Make an authority, for this reason, to be trusted beside those before it.
     Authority(String),
     /// Tell the API server whom to trust.
@@ -69,8 +69,7 @@ struct Leaf {
 
 impl Kept {
     /// What a Secret holds.
-    #[must_use]
-    pub fn of_secret(data: &BTreeMap<String, ByteString>) -> Self {
+    pub(super) fn of_secret(data: &BTreeMap<String, ByteString>) -> Self {
         let bytes = |key| bytes(data, key);
         Self {
             leaf: Content::of_secret(data),
@@ -80,8 +79,7 @@ impl Kept {
     }
 
     /// What a Secret is to hold. All four keys, always: type `kubernetes.io/tls` wants its two.
-    #[must_use]
-    pub fn data(&self) -> [(&'static str, ByteString); 4] {
+    pub(super) fn data(&self) -> [(&'static str, ByteString); 4] {
         let leaf = self.leaf.clone().unwrap_or_default();
         [
             (CERTIFICATE, ByteString(leaf.certificate)),
@@ -92,21 +90,18 @@ impl Kept {
     }
 
     /// What `caBundle` is to hold, in PEM.
-    #[must_use]
-    pub fn bundle(&self) -> String {
+    pub(super) fn bundle(&self) -> String {
         pem(&authorities(&self.authorities).0)
     }
 
     /// The authority that signs.
-    #[must_use]
-    pub fn signs(&self) -> Option<CertificateDer<'static>> {
+    pub(super) fn signs(&self) -> Option<CertificateDer<'static>> {
         authorities(&self.authorities).0.into_iter().next()
     }
 
     /// What is to be done next. `configured`: both webhook configurations that exist trust what is
     /// kept; `steady`: for how long that has been so, and the Secret the same.
-    #[must_use]
-    pub fn next(
+    pub(super) fn next(
         &self,
         configured: bool,
         steady: Duration,
@@ -149,10 +144,7 @@ impl Kept {
 
     /// With a new authority before those that are trusted until now. Where the Secret was lost, only
     /// `caBundle` still says whom replicas may be serving a leaf of.
-    ///
-    /// # Errors
-    /// The cryptography failed.
-    pub fn with_new_authority(
+    pub(super) fn with_new_authority(
         &self,
         bundles: &[Vec<u8>],
         times: &Times,
@@ -180,10 +172,7 @@ impl Kept {
     }
 
     /// With a new leaf, by the first authority.
-    ///
-    /// # Errors
-    /// The cryptography failed.
-    pub fn with_new_leaf(
+    pub(super) fn with_new_leaf(
         &self,
         names: &[String],
         times: &Times,
@@ -206,8 +195,7 @@ impl Kept {
     }
 
     /// With the first authority alone.
-    #[must_use]
-    pub fn without_old(&self) -> Self {
+    pub(super) fn without_old(&self) -> Self {
         Self {
             authorities: pem(self.signs().as_slice()).into_bytes(),
             ..self.clone()

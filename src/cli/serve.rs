@@ -71,7 +71,7 @@ pub struct Serve {
     /// The Service that the API server calls, in the namespace of the Secret
     #[arg(long, value_name = "NAME", requires = "tls_secret")]
     tls_service: Option<String>,
-    /// The MutatingWebhookConfiguration and ValidatingWebhookConfiguration that get the caBundle
+    /// The name of the mutating and of the validating webhook configuration that get the caBundle
     #[arg(long, value_name = "NAME", requires = "tls_secret")]
     webhook_configuration: Option<String>,
     /// Run without a cluster: no namespace labels, and what is only known there is unknown
@@ -137,26 +137,17 @@ impl Serve {
 
         let readiness = Arc::new(Readiness::waiting_for(&[CERTIFICATE, CLUSTER]));
         readiness.set(STAYING, true);
-        tokio::spawn({
-            let (readiness, certificates) = (Arc::clone(&readiness), Arc::clone(&certificates));
-            async move {
-                certificates.served().await;
-                readiness.set(CERTIFICATE, true);
-            }
-        });
+        readiness.set(CERTIFICATE, tls_secret.is_none());
         let cluster = if no_cluster {
             readiness.set(CLUSTER, true);
             None
         } else {
             let client = client().await?;
             let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics));
-            let secret = tls_secret.zip(tls_service).zip(webhook_configuration);
-            if let Some(((secret, service), webhook_configuration)) = secret {
-                let certificates = Arc::clone(&certificates);
-                tokio::spawn({
-                    let client = client.clone();
-                    async move { certificates.follow(client).await }
-                });
+            let kept = tls_secret.zip(tls_service).zip(webhook_configuration);
+            if let Some(((secret, service), webhook_configuration)) = kept {
+                let (certificates, readiness) = (Arc::clone(&certificates), Arc::clone(&readiness));
+                tokio::spawn(follow_secret(client.clone(), certificates, readiness));
                 let settings = Settings {
                     secret,
                     service,
@@ -226,6 +217,19 @@ fn certificates(
     }
     let (certificates, pem) = Certificates::own(metrics)?;
     Ok((Arc::new(certificates), Some(pem)))
+}
+
+/// Serves what the Secret holds, and is ready when it holds something.
+async fn follow_secret(
+    client: kube::Client,
+    certificates: Arc<Certificates>,
+    readiness: Arc<Readiness>,
+) {
+    let ready = async {
+        certificates.served().await;
+        readiness.set(CERTIFICATE, true);
+    };
+    tokio::join!(certificates.follow(client), ready);
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

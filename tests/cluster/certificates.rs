@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use self::release::{Load, Release, certificates_in};
+use self::release::{Load, Release, certificates_in, configured};
 use crate::control_plane::eventually;
 use crate::site::deployment;
 
@@ -31,11 +31,11 @@ async fn the_first_start_makes_the_secret_and_tells_the_api_server_whom_to_trust
         let line = format!("{gauge}{{certificate=\"{certificate}\"}} 1");
         assert!(metrics.contains(&line), "{metrics}");
     }
-    assert!(release.configured(&replica, [0, 0]), "{metrics}");
+    assert!(configured(&replica, [0, 0]), "{metrics}");
     assert!(!replica.log().contains("ERROR"), "{}", replica.log());
 
     release.register(replica.port);
-    eventually("both caBundles", || release.configured(&replica, [1, 1]));
+    eventually("both caBundles", || configured(&replica, [1, 1]));
     assert_eq!(release.trusted("mutating"), release.in_secret("ca.crt"));
     assert_eq!(release.trusted("validating"), release.in_secret("ca.crt"));
     eventually("an answer", || release.dry_run("128Mi").success);
@@ -53,7 +53,7 @@ async fn a_ca_bundle_that_is_lost_or_overwritten_is_written_again() {
     let release = Release::new();
     let replica = release.start("127.0.0.1:0");
     release.register(replica.port);
-    eventually("both caBundles", || release.configured(&replica, [1, 1]));
+    eventually("both caBundles", || configured(&replica, [1, 1]));
     let (authority, version) = (release.in_secret("ca.crt"), release.secret_version());
     for webhook in ["mutating", "validating"] {
         let foreign = crate::site::pki().path("ca.crt");
@@ -64,9 +64,9 @@ async fn a_ca_bundle_that_is_lost_or_overwritten_is_written_again() {
     }
     // As after helm uninstall and helm install: the Secret stays, and the caBundle is gone.
     release.unregister();
-    eventually("no configuration", || release.configured(&replica, [0, 0]));
+    eventually("no configuration", || configured(&replica, [0, 0]));
     release.register(replica.port);
-    eventually("both caBundles", || release.configured(&replica, [1, 1]));
+    eventually("both caBundles", || configured(&replica, [1, 1]));
     assert_eq!(release.trusted("validating"), authority);
     assert_eq!(release.secret_version(), version, "the Secret was good");
 }
@@ -79,7 +79,7 @@ async fn a_secret_that_is_deleted_is_a_rotation_without_a_lost_request() {
     let other = release.start(&format!("127.0.0.2:{}", one.port));
     release.publish(&["127.0.0.1", "127.0.0.2"]);
     release.register(one.port);
-    eventually("both caBundles", || release.configured(&one, [1, 1]));
+    eventually("both caBundles", || configured(&one, [1, 1]));
     eventually("readiness", || one.is_ready() && other.is_ready());
     eventually("an answer", || release.dry_run("128Mi").success);
     let before = release.in_secret("ca.crt");
@@ -122,7 +122,7 @@ async fn old_authorities_stay_trusted_while_a_replica_cannot_be_asked() {
     // The other one is on a node that is lost.
     release.publish(&["127.0.0.1", "127.0.0.3"]);
     release.register(replica.port);
-    eventually("both caBundles", || release.configured(&replica, [1, 1]));
+    eventually("both caBundles", || configured(&replica, [1, 1]));
     let before = release.in_secret("ca.crt");
     release.kubectl(&["delete", "secret", release::SECRET]);
     eventually("a replica to wait for", || {
@@ -145,7 +145,7 @@ async fn what_is_broken_in_the_secret_is_repaired() {
     let replica = release.start("127.0.0.1:0");
     release.publish(&["127.0.0.1"]);
     release.register(replica.port);
-    eventually("both caBundles", || release.configured(&replica, [1, 1]));
+    eventually("both caBundles", || configured(&replica, [1, 1]));
     eventually("an answer", || release.dry_run("128Mi").success);
     let authority = release.in_secret("ca.crt");
     for (key, value) in [
@@ -202,7 +202,7 @@ fn guarded(memory: &str) -> serde_json::Value {
 fn quick() -> forestall::certificates::Times {
     forestall::certificates::Times {
         authority: Duration::from_secs(90),
-        leaf: Duration::from_secs(60),
+        leaf: Duration::from_mins(1),
         backdate: Duration::ZERO,
         settle: Duration::from_secs(2),
         look: Duration::from_millis(500),

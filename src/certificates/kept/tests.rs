@@ -105,7 +105,10 @@ fn a_new_authority_is_trusted_for_a_while_before_anything_is_signed_by_it() {
         |configured, steady| kept.next(configured, steady, &names(), &Times::default(), at(1));
     assert_eq!(next(false, LONG), Step::Configure);
     let second = Duration::from_secs(1);
-    assert_eq!(next(true, second), Step::Settle(SETTLE - second));
+    assert_eq!(
+        next(true, second),
+        Step::Settle(SETTLE.saturating_sub(second))
+    );
     assert_eq!(leaf(next(true, SETTLE)), "there is a new authority");
 }
 

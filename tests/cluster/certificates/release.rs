@@ -163,22 +163,29 @@ impl Release {
     }
 
     pub fn overwrite(&self, webhook: &str, bundle: &str) {
-        let path = "/webhooks/0/clientConfig/caBundle";
-        let patch = json!([{"op": "replace", "path": path, "value": BASE64.encode(bundle)}]);
-        let patch = patch.to_string();
-        let patch = ["--type=json", "--patch", &patch];
-        self.kubectl(&[&["patch", &kind(webhook), &self.namespace][..], &patch].concat());
+        let place = "/webhooks/0/clientConfig/caBundle";
+        let operation = json!({"op": "replace", "path": place, "value": BASE64.encode(bundle)});
+        let patch = format!("[{operation}]");
+        let kind = kind(webhook);
+        self.kubectl(&[
+            "patch",
+            &kind,
+            &self.namespace,
+            "--type=json",
+            "--patch",
+            &patch,
+        ]);
     }
+}
 
-    /// Whether a replica says so of the mutating and of the validating configuration.
-    pub fn configured(&self, replica: &Forestall, [mutating, validating]: [u8; 2]) -> bool {
-        let metrics = replica.metrics();
-        let says = |webhook, value| {
-            let gauge = "forestall_webhook_configured";
-            metrics.contains(&format!("{gauge}{{webhook=\"{webhook}\"}} {value}\n"))
-        };
-        says("mutating", mutating) && says("validating", validating)
-    }
+/// Whether a replica says so of the mutating and of the validating configuration.
+pub fn configured(replica: &Forestall, [mutating, validating]: [u8; 2]) -> bool {
+    let metrics = replica.metrics();
+    let says = |webhook, value| {
+        let gauge = "forestall_webhook_configured";
+        metrics.contains(&format!("{gauge}{{webhook=\"{webhook}\"}} {value}\n"))
+    };
+    says("mutating", mutating) && says("validating", validating)
 }
 
 pub fn certificates_in(pem: &str) -> usize {
