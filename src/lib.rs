@@ -36,9 +36,11 @@ pub mod verdict;
 
 pub mod admin;
 pub mod background;
+pub mod certificates;
 pub mod cli;
 pub mod guard;
 pub mod leader;
 pub mod lookup;
+pub mod object_name;
 pub mod report;
 pub mod webhook;

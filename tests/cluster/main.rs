@@ -23,6 +23,7 @@ mod registry_server;
 mod site;
 
 mod background;
+mod certificates;
 mod doors;
 mod incidents;
 mod leader;

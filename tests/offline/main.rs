@@ -21,6 +21,7 @@ mod registry_server;
 mod scripted;
 
 mod catalogue;
+mod certs;
 mod check;
 mod documents;
 mod image_reference;

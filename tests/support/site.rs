@@ -138,8 +138,19 @@ impl Forestall {
         Self::start_with(cluster.kubeconfig(), config, &[])
     }
 
-    /// The same by another kubeconfig and with more arguments.
-    pub fn start_with(kubeconfig: &Path, config: &str, arguments: &[&str]) -> Self {
+    /// The same by another kubeconfig and with more flags.
+    pub fn start_with(kubeconfig: &Path, config: &str, flags: &[&str]) -> Self {
+        let [certificate, key] = ["tls.crt", "tls.key"].map(|file| pki().path(file));
+        let [certificate, key] = [&certificate, &key].map(|path| path.to_str().unwrap());
+        let listen = ["--listen", "127.0.0.1:0"];
+        let tls = ["--tls-cert", certificate, "--tls-key", key];
+        let forestall = Self::launch(kubeconfig, config, &[&listen[..], &tls, flags].concat());
+        eventually("readiness", || forestall.is_ready());
+        forestall
+    }
+
+    /// Starts it with these flags, and waits until it says where it listens.
+    pub fn launch(kubeconfig: &Path, config: &str, flags: &[&str]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
@@ -157,10 +168,8 @@ impl Forestall {
                 "serve",
             ])
             .args([Path::new("--config"), &path])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
-            .args([Path::new("--tls-key"), &pki().path("tls.key")])
-            .args(arguments)
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(flags)
             .env("KUBECONFIG", kubeconfig)
             .env("PID_FILE", files.path().join("pid"))
             .stdin(Stdio::piped())
@@ -179,10 +188,11 @@ impl Forestall {
         });
         let (address, admin) = forestall.addresses().unwrap();
         (forestall.port, forestall.admin) = (address.port(), admin);
-        eventually("readiness", || {
-            forestall.get("/readyz").starts_with("HTTP/1.1 200")
-        });
         forestall
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.get("/readyz").starts_with("HTTP/1.1 200")
     }
 
     /// Where it listens, as it says itself.
