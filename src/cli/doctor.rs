@@ -9,8 +9,11 @@ mod hooks;
 mod installation;
 mod neighbours;
 mod pods;
+mod reach;
 mod running;
 mod samples;
+#[cfg(test)]
+mod tests;
 mod text;
 mod trust;
 
@@ -155,8 +158,8 @@ fn judge(facts: &Facts) -> Vec<Check> {
         checks.extend(installation::settings(facts));
         checks.extend(installation::guardrails(facts));
         checks.extend(installation::exclusions(facts));
-        checks.push(installation::service(facts));
-        checks.push(installation::pods(facts));
+        checks.push(reach::service(facts));
+        checks.push(reach::pods(facts));
         checks.extend(trust::check(facts));
         checks.push(dry_run::check(facts));
         checks.extend(running::check(facts));

@@ -136,8 +136,11 @@ fn judge(status: StatusCode, bytes: Vec<u8>) -> Result<Vec<u8>, Unread> {
         return Ok(bytes);
     }
     let told: Option<Value> = serde_json::from_slice(&bytes).ok();
-    let message = told.as_ref().and_then(|status| status["message"].as_str());
-    let message = message.map_or_else(|| format!("the answer is {status}"), ToOwned::to_owned);
+    let Some(message) = told.as_ref().and_then(|status| status["message"].as_str()) else {
+        // Not from the API server itself, but from what it passed the request on to.
+        return Err(Unread::Refused(format!("the answer is {status}")));
+    };
+    let message = message.to_owned();
     Err(match status {
         StatusCode::FORBIDDEN => Unread::Forbidden(message),
         StatusCode::NOT_FOUND => Unread::Absent(message),
@@ -167,8 +170,12 @@ mod tests {
         let body = br#"{"kind":"Status","message":"pods is forbidden"}"#.to_vec();
         let forbidden = Unread::Forbidden("pods is forbidden".to_owned());
         assert_eq!(judge(StatusCode::FORBIDDEN, body), Err(forbidden));
-        let told = judge(StatusCode::BAD_GATEWAY, b"<html>".to_vec());
-        let told = told.unwrap_err().to_string();
-        assert_eq!(told, "the answer is 502 Bad Gateway");
+        let told = judge(StatusCode::FORBIDDEN, b"<html>".to_vec());
+        let other = Unread::Refused("the answer is 403 Forbidden".to_owned());
+        assert_eq!(
+            told,
+            Err(other),
+            "a Pod or a proxy says so, and no right will help"
+        );
     }
 }

@@ -372,3 +372,103 @@ fn uncounted(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    fn counts(pairs: &[(&str, u64)]) -> Counts {
+        let owned = |(pod, count): &(&str, u64)| ((*pod).to_owned(), *count);
+        pairs.iter().map(owned).collect()
+    }
+
+    /// An attempt in a cluster where each creation raises the count of Pod a by so many.
+    async fn with(raised_by_each: u64, noise: u64) -> Proof {
+        let count = Cell::new(7);
+        let create = async || {
+            count.set(count.get() + raised_by_each);
+            Ok(())
+        };
+        let read = async || {
+            count.set(count.get() + noise);
+            Ok(counts(&[("a", count.get()), ("b", 1)]))
+        };
+        attempt("it", create, read).await
+    }
+
+    fn judged(proof: &Proof) -> u64 {
+        match proof {
+            Proof::Made { judged, .. } => total(judged),
+            proof => panic!("{proof:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn exactly_what_was_sent_must_arrive() {
+        assert_eq!(judged(&with(1, 0).await), SENT);
+        assert_eq!(judged(&with(0, 0).await), 0);
+        assert_eq!(
+            judged(&with(1, 2).await),
+            SENT + 2,
+            "others make dry runs too"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_burst_of_others_is_waited_out() {
+        let readings = RefCell::new(vec![20, 16, 13, 6, 0].into_iter().rev());
+        let read = async || {
+            let next = readings.borrow_mut().next();
+            Ok(counts(&[("a", next.expect("no further reading"))]))
+        };
+        // 0 to 6 is too many; 13 to 16 is exact.
+        let proof = attempt("it", async || Ok(()), read).await;
+        assert_eq!(judged(&proof), SENT);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_started_anew_is_not_counted() {
+        let readings = RefCell::new(vec![1, 5]);
+        let read = async || {
+            let next = readings.borrow_mut().pop();
+            Ok(counts(&[("a", next.expect("no further reading"))]))
+        };
+        let proof = attempt("it", async || Ok(()), read).await;
+        assert!(matches!(proof, Proof::Uncounted { .. }), "{proof:?}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_right_to_create_ends_it() {
+        let message =
+            "replicationcontrollers is forbidden: User \"ana\" cannot create resource \"x\"";
+        let forbidden = Unread::Forbidden(message.to_owned());
+        let sent = Cell::new(0);
+        let create = async || {
+            sent.set(sent.get() + 1);
+            Err(forbidden.clone())
+        };
+        let proof = attempt("it", create, async || Ok(counts(&[]))).await;
+        assert_eq!(proof, Proof::Unknown(forbidden.clone()));
+        assert_eq!(sent.get(), 1);
+    }
+
+    #[test]
+    fn no_guardrail_asks_a_registry_or_finds_anything_about_the_objects() {
+        use crate::evidence::{Evidence, Question};
+        use crate::review::Review;
+        for kind in KINDS {
+            let review = Review::of_manifest(kind.object()).unwrap();
+            for entry in crate::rules::catalogue::CATALOGUE {
+                let rule = (entry.build)(&crate::config::RuleSettings::default()).unwrap();
+                let name = entry.meta.name;
+                let questions = rule.questions(&review);
+                let asks = |question: &Question| matches!(question, Question::Image(_));
+                assert!(!questions.iter().any(asks), "{name} of {kind:?}");
+                let judgement = rule.judge(&review, &Evidence::default());
+                assert_eq!(judgement.findings, [], "{name} of {kind:?}");
+            }
+        }
+    }
+}

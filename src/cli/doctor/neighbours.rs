@@ -190,8 +190,10 @@ pub(super) fn time(facts: &Facts) -> Check {
             .collect(),
         Err(_) => anywhere.to_vec(),
     };
+    // Of equals the last one counts, so that it is the first by name.
     let worst = everywhere
         .into_iter()
+        .rev()
         .map(|(namespace, labels)| {
             let met = |hook: &&&Hook| labels.is_none_or(|labels| hook.selects(labels));
             let met: Vec<&Hook> = asked.iter().filter(met).copied().collect();

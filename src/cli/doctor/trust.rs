@@ -130,14 +130,13 @@ fn served(facts: &Facts) -> Vec<Check> {
             "wait a minute; then see the log of these Pods",
         )];
     }
-    let read = facts.samples().count();
-    let by = if read == 0 {
-        "; whether the Pods serve it was not read".to_owned()
-    } else {
-        format!("; {read} Pods serve it")
+    let pods: Vec<_> = facts.samples().map(|(pod, _)| pod.name.as_str()).collect();
+    let by = match &pods[..] {
+        [] => "whether the Pods serve it was not read".to_owned(),
+        pods => format!("served by {}", pods.join(", ")),
     };
     let message =
-        format!("both caBundles verify the certificate in {place}, which ends at {ends}{by}");
+        format!("every caBundle verifies the certificate in {place}, which ends at {ends}; {by}");
     vec![Check::ok(NAME, message)]
 }
 
