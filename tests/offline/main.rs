@@ -22,6 +22,7 @@ mod scripted;
 
 mod catalogue;
 mod check;
+mod doctor;
 mod documents;
 mod image_reference;
 mod pages;

@@ -92,11 +92,13 @@ pub(super) fn pods(facts: &Facts) -> Check {
         let names = pods.iter().filter(wanted).map(|pod| pod.name.as_str());
         names.collect::<Vec<_>>().join(", ")
     };
-    let waiting = named(&|pod| !pod.is_ready());
-    if !waiting.is_empty() {
-        let message = format!("not ready: {waiting}");
-        let cure = "ask one: `kubectl get --raw \
-                    /api/v1/namespaces/NAMESPACE/pods/POD:8080/proxy/readyz?verbose`";
+    if let Some(waiting) = pods.iter().find(|pod| !pod.is_ready()) {
+        let message = format!("not ready: {}", named(&|pod| !pod.is_ready()));
+        let (namespace, name) = (&waiting.namespace, &waiting.name);
+        let cure = format!(
+            "see why: `kubectl -n {namespace} describe pod {name}`, and `kubectl get --raw \
+             /api/v1/namespaces/{namespace}/pods/{name}:8080/proxy/readyz`"
+        );
         return Check::warning(NAME, message, cure);
     }
     if let Some(reason) = pods.iter().find_map(|pod| pod.samples.as_ref().err()) {

@@ -16,9 +16,11 @@ pub(super) fn check(facts: &Facts) -> Vec<Check> {
         return checks;
     }
     checks.push(configuration(facts));
+    checks.extend(leader(facts));
     checks.extend(registries(facts));
     checks.extend(kinds(facts));
     checks.push(repairs(facts));
+    checks.extend(events(facts));
     checks.extend(panics(facts));
     checks.push(would_refuse(facts));
     checks
@@ -70,6 +72,37 @@ fn configuration(facts: &Facts) -> Check {
         old.join(", ")
     );
     Check::error(NAME, message, "their logs name line, column and cure")
+}
+
+/// Who leads, where anybody should: certificates, Events and gauges come from one Pod.
+fn leader(facts: &Facts) -> Option<Check> {
+    const NAME: &str = "leader";
+    let lease = facts
+        .samples()
+        .find_map(|(pod, _)| pod.argument("--lease"))?;
+    let leaders: Vec<_> = facts
+        .samples()
+        .filter(|(_, samples)| samples.count("forestall_leader", &[]) > 0)
+        .map(|(pod, _)| pod.name.as_str())
+        .collect();
+    Some(match leaders[..] {
+        [leader] => Check::ok(NAME, format!("{leader} holds the Lease {lease}")),
+        [] => Check::warning(
+            NAME,
+            format!(
+                "no Pod holds the Lease {lease}: certificates are not renewed, and nothing is judged but what is written"
+            ),
+            "wait half a minute and look again; then see whether their Role may create and update that Lease",
+        ),
+        _ => Check::warning(
+            NAME,
+            format!(
+                "{} say that they hold the Lease {lease}",
+                leaders.join(" and ")
+            ),
+            "look again: two do so only while it changes hands",
+        ),
+    })
 }
 
 /// The highest value over all Pods, by a label: what one Pod has managed can be managed.
@@ -162,6 +195,17 @@ fn repairs(facts: &Facts) -> Check {
         message,
         "the log lines of these reviews say which; report it",
     )
+}
+
+fn events(facts: &Facts) -> Option<Check> {
+    let dropped = facts
+        .samples()
+        .map(|(_, samples)| samples.count("forestall_events_dropped_total", &[]));
+    let dropped: u64 = dropped.sum();
+    let message = format!("{dropped} Events could not be written");
+    let cure =
+        "see whether the ClusterRole may create events.events.k8s.io; the log has the reason";
+    (dropped > 0).then(|| Check::warning("events", message, cure))
 }
 
 fn panics(facts: &Facts) -> Option<Check> {

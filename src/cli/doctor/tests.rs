@@ -436,14 +436,15 @@ fn a_bundle_that_does_not_verify_is_an_error() {
     }
     let mut facts = healthy();
     facts.home.as_mut().unwrap().name = "another".to_owned();
+    facts.backends = BTreeMap::from([(facts.home.clone().unwrap(), backend(2))]);
     for hook in &mut facts.hooks {
         hook.webhook.client_config.service.as_mut().unwrap().name = "another".to_owned();
     }
-    let complaints = complaints(&facts);
-    assert!(
-        complaints[0].message.contains("not valid for name"),
-        "{complaints:?}"
-    );
+    let words = [
+        "not valid for another.guard.svc",
+        "with the name another.guard.svc",
+    ];
+    only(&facts, "certificate", Outcome::Error, &words);
 }
 
 #[test]
@@ -470,6 +471,14 @@ fn certificates_that_end_are_told_before() {
     assert!(
         complaints[0].message.contains("expired at 4096"),
         "{complaints:?}"
+    );
+    let mut facts = healthy();
+    facts.now += SignedDuration::from_hours(24 * 365 * 500);
+    let complaints = self::complaints(&facts);
+    let text = &complaints[0].message;
+    assert!(
+        text.contains("valid from 1975-01-01") && text.contains("to 2096"),
+        "{text}"
     );
     let soon = Timestamp::now().as_second() + 86_400;
     let mut facts = healthy();
@@ -667,4 +676,26 @@ fn what_may_not_be_read_is_unknown_and_never_an_error() {
         assert_eq!(check.result, Outcome::Unknown, "{check:?}");
         assert!(check.message.contains("\"ana\""), "{check:?}");
     }
+}
+
+#[test]
+fn one_pod_must_lead_where_there_is_a_lease() {
+    let mut facts = healthy();
+    let with_lease = |name: &str, leads: u8| {
+        let spec = json!({"containers": [{"name": "forestall", "args": ["serve", "--lease=guard/forestall"]}]});
+        let mut runner = pod(name, &format!("{METRICS}forestall_leader {leads}\n"));
+        runner.pod.spec = serde_json::from_value(spec).unwrap();
+        runner
+    };
+    facts.pods = Ok(vec![with_lease("a", 0), with_lease("b", 1)]);
+    assert_eq!(complaints(&facts), []);
+    facts.pods = Ok(vec![with_lease("a", 0), with_lease("b", 0)]);
+    only(
+        &facts,
+        "leader",
+        Outcome::Warning,
+        &["no Pod holds the Lease guard/forestall"],
+    );
+    facts.pods = Ok(vec![with_lease("a", 1), with_lease("b", 1)]);
+    only(&facts, "leader", Outcome::Warning, &["a and b say"]);
 }

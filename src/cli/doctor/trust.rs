@@ -98,17 +98,25 @@ fn served(facts: &Facts) -> Vec<Check> {
         let message = format!("{place} holds no certificate in PEM");
         return vec![Check::error(NAME, message, SERVE)];
     };
-    let Some((_, ends)) = validity(leaf) else {
+    let Some((begins, ends)) = validity(leaf) else {
         let message = format!("{place} holds a certificate that cannot be decoded");
         return vec![Check::error(NAME, message, SERVE)];
     };
+    if facts.now < begins || ends < facts.now {
+        let message = format!("the certificate in {place} is valid from {begins} to {ends} only");
+        return vec![Check::error(NAME, message, SERVE)];
+    }
     for hook in facts.own() {
         let trusted = bundle(hook, facts.now).unwrap_or_default();
         if let Err(reason) = verify(&trusted, leaf, issuers, home, facts.now) {
             let message = format!(
                 "the caBundle of {hook} does not verify the certificate in {place}: {reason}"
             );
-            return vec![Check::error(NAME, message, REPAIR)];
+            let cure = match &reason {
+                Distrust::Name(name) => format!("make the certificate anew, with the name {name}"),
+                Distrust::Other(_) => REPAIR.to_owned(),
+            };
+            return vec![Check::error(NAME, message, cure)];
         }
     }
     let late: Vec<_> = facts
@@ -160,6 +168,15 @@ fn seconds(sample: &Sample) -> i64 {
     sample.value as i64
 }
 
+/// Why the API server would not trust a certificate.
+#[derive(Debug, thiserror::Error)]
+enum Distrust {
+    #[error("it is not valid for {0}, by which the API server calls the Service")]
+    Name(String),
+    #[error("{0}")]
+    Other(String),
+}
+
 /// As the API server verifies it, by the name under which it calls the Service.
 fn verify(
     trusted: &[CertificateDer<'static>],
@@ -167,23 +184,28 @@ fn verify(
     issuers: &[CertificateDer<'_>],
     home: &ServiceName,
     now: Timestamp,
-) -> Result<(), String> {
+) -> Result<(), Distrust> {
     let name = format!("{}.{}.svc", home.name, home.namespace);
-    let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
+    let server = ServerName::try_from(name.clone()).map_err(|error| distrust(&error))?;
+    let parsed = ParsedCertificate::try_from(leaf).map_err(|error| distrust(&error))?;
+    verify_server_name(&parsed, &server).map_err(|_| Distrust::Name(name))?;
     // Go trusts a listed certificate itself too, which the verifier takes for an authority only.
     if trusted.contains(leaf) {
-        let parsed = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
-        return verify_server_name(&parsed, &name).map_err(|error| error.to_string());
+        return Ok(());
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(trusted.iter().cloned());
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let verifier = verifier.map_err(|error| error.to_string())?;
+    let verifier = verifier.map_err(|error| distrust(&error))?;
     let now = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
     let now = UnixTime::since_unix_epoch(now);
-    let result = verifier.verify_server_cert(leaf, issuers, &name, &[], now);
-    result.map(drop).map_err(|error| error.to_string())
+    let result = verifier.verify_server_cert(leaf, issuers, &server, &[], now);
+    result.map(drop).map_err(|error| distrust(&error))
+}
+
+fn distrust(error: &dyn std::fmt::Display) -> Distrust {
+    Distrust::Other(error.to_string())
 }
 
 /// What the Pods say of the ends of their certificates.
