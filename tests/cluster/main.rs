@@ -24,6 +24,7 @@ mod site;
 
 mod background;
 mod certificates;
+mod doctor;
 mod doors;
 mod incidents;
 mod leader;

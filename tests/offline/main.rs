@@ -23,6 +23,7 @@ mod scripted;
 mod catalogue;
 mod certs;
 mod check;
+mod doctor;
 mod documents;
 mod image_reference;
 mod pages;

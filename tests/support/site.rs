@@ -240,6 +240,11 @@ impl Forestall {
         fs::read_to_string(self.files.path().join("log")).unwrap()
     }
 
+    /// Where /metrics is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The text of /metrics.
     pub fn metrics(&self) -> String {
         self.get("/metrics")
@@ -352,7 +357,7 @@ fn configuration(
 }
 
 /// What the program itself says that it watches.
-fn rules(only_repairs: bool) -> Vec<Value> {
+pub fn rules(only_repairs: bool) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forestall"));
     let catalogue = run(command.args(["rules", "-o", "json"]), "");
     let catalogue: Vec<Value> = serde_json::from_str(&catalogue.stdout).unwrap();
