@@ -22,6 +22,7 @@ mod registry_server;
 #[path = "../support/site.rs"]
 mod site;
 
+mod chart;
 mod doors;
 mod incidents;
 mod patched;
