@@ -42,7 +42,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "forestall.imagePullSecrets" -}}
-{{- with concat .Values.global.imagePullSecrets .Values.image.pullSecrets | uniq }}
+{{- with concat .Values.global.imagePullSecrets .Values.image.pullSecrets | uniq -}}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end -}}
