@@ -127,7 +127,9 @@ fn objects(text: &str) -> Vec<Value> {
 
 /// Those that Helm makes and deletes at other times than the rest.
 fn is_hook(object: &Value) -> bool {
-    object.pointer("/metadata/annotations/helm.sh~1hook").is_some()
+    object
+        .pointer("/metadata/annotations/helm.sh~1hook")
+        .is_some()
 }
 
 /// The objects of one kind, but for hooks.

@@ -127,7 +127,7 @@ imagePullSecrets:
 
 {{- /* Bytes of a memory quantity; nothing where it is none. */ -}}
 {{- define "forestall.bytes" -}}
-{{- $text := toString . -}}
+{{- $text := kindIs "float64" . | ternary (int64 .) . | toString -}}
 {{- if regexMatch "^[0-9]+([.][0-9]+)?([kMGT]|[KMGT]i)?$" $text -}}
 {{- $unit := regexFind "[A-Za-z]+$" $text -}}
 {{- $factors := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}

@@ -8,7 +8,9 @@ use std::process::Command;
 use forestall::manifest;
 use serde_json::{Value, json};
 
-use super::{CASES, Packed, REGISTRY, command, is_hook, objects, rendered, source, template, values};
+use super::{
+    CASES, Packed, REGISTRY, command, is_hook, objects, rendered, source, template, values,
+};
 use crate::control_plane::run;
 
 /// Where the table of values begins and ends in the README.
@@ -61,7 +63,8 @@ fn schema() -> String {
     // Helm reads YAML 1.1, in which an unquoted off is false. Forestall takes that for off.
     let modes = ["off", "audit", "warn", "enforce"].map(Value::from);
     let modes: Vec<_> = modes.into_iter().chain([json!(false)]).collect();
-    own["$defs"]["Mode"] = json!({"description": own["$defs"]["Mode"]["description"], "enum": modes});
+    own["$defs"]["Mode"] =
+        json!({"description": own["$defs"]["Mode"]["description"], "enum": modes});
     // Helm makes 2.1 of an unquoted 2.10.
     own["$defs"]["ArgoCdSettings"]["properties"]["version"] = json!({
         "description": own["$defs"]["ArgoCdSettings"]["properties"]["version"]["description"],
@@ -95,7 +98,10 @@ fn table(text: &str) -> String {
         path.truncate((line.len() - content.len()) / 2);
         path.push(key);
         let name = path.join(".");
-        let default = defaults.pointer(&format!("/{}", path.join("/"))).unwrap();
+        // What is in a list has no name of its own.
+        let Some(default) = defaults.pointer(&format!("/{}", path.join("/"))) else {
+            continue;
+        };
         let is_covered = |name: &str| {
             described
                 .iter()
@@ -117,10 +123,7 @@ fn table(text: &str) -> String {
 
 #[test]
 fn the_catalogue_is_the_programs() {
-    committed(
-        &source().join("files/catalogue.json"),
-        &printed_catalogue(),
-    );
+    committed(&source().join("files/catalogue.json"), &printed_catalogue());
 }
 
 #[test]
@@ -163,7 +166,16 @@ fn the_same_values_give_the_same_bytes() {
         let Ok(text) = fs::read_to_string(&file) else {
             continue;
         };
-        for function in ["lookup", "genCA", "genSelfSigned", "genSigned", "rand", "now", "uuidv4", "derivePassword"] {
+        for function in [
+            "lookup",
+            "genCA",
+            "genSelfSigned",
+            "genSigned",
+            "rand",
+            "now",
+            "uuidv4",
+            "derivePassword",
+        ] {
             let calls = text.split(|char: char| !char.is_ascii_alphanumeric());
             let found = calls.filter(|word| word.starts_with(function)).count();
             assert_eq!(found, 0, "{}: {function}", file.display());
@@ -186,10 +198,16 @@ fn helm_has_nothing_to_complain_about() {
 
 #[test]
 fn the_chart_is_of_this_version_and_asks_for_a_kubernetes_that_has_what_it_uses() {
-    assert!(Packed::shared().chart.exists(), "chart and program have one version");
+    assert!(
+        Packed::shared().chart.exists(),
+        "chart and program have one version"
+    );
     let set = ["--set", REGISTRY];
     let of_this_version = format!("app.kubernetes.io/version: {:?}", env!("CARGO_PKG_VERSION"));
     assert!(rendered(&set).contains(&of_this_version));
     let old = template(&[&set[..], &["--kube-version", "1.28.0"]].concat());
-    assert!(!old.success && old.stderr.contains("kubeVersion"), "{old:?}");
+    assert!(
+        !old.success && old.stderr.contains("kubeVersion"),
+        "{old:?}"
+    );
 }

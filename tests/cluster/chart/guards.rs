@@ -39,7 +39,10 @@ fn json(settings: &[&str]) -> Vec<String> {
 fn the_namespaces_of_the_cluster_are_no_place_for_it() {
     for namespace in ["kube-system", "kube-node-lease", "kube-public"] {
         let argument = format!("--namespace={namespace}");
-        refused(&[&argument], &[namespace, "--namespace forestall --create-namespace"]);
+        refused(
+            &[&argument],
+            &[namespace, "--namespace forestall --create-namespace"],
+        );
         let value = format!("namespaceOverride={namespace:?}");
         refused(&[&value], &[namespace]);
     }
@@ -86,10 +89,16 @@ fn failing_closed_takes_two_replicas_and_something_to_enforce() {
     let [fail, enforce] = &json(&CLOSED)[..] else {
         unreachable!()
     };
-    refused(&[fail, enforce, "replicaCount=1"], &["replicaCount", "2 or more", "Ignore"]);
+    refused(
+        &[fail, enforce, "replicaCount=1"],
+        &["replicaCount", "2 or more", "Ignore"],
+    );
     for mode in ["\"off\"", "\"audit\"", "\"warn\"", "false"] {
         let mode = format!("mode={mode}");
-        refused(&[fail, &mode], &["webhooks.failurePolicy", "enforce in mode"]);
+        refused(
+            &[fail, &mode],
+            &["webhooks.failurePolicy", "enforce in mode"],
+        );
     }
     for enforced in [
         "mode=\"enforce\"",
@@ -98,7 +107,14 @@ fn failing_closed_takes_two_replicas_and_something_to_enforce() {
         r#"namespaces={"shop": {"rules": {"missing-image": "enforce"}}}"#,
         r#"namespaces={"shop": {"rules": {"missing-image": {"mode": "enforce"}}}}"#,
     ] {
-        rendered(&["--set", REGISTRY, "--set-json", fail, "--set-json", enforced]);
+        rendered(&[
+            "--set",
+            REGISTRY,
+            "--set-json",
+            fail,
+            "--set-json",
+            enforced,
+        ]);
     }
 }
 
@@ -116,17 +132,26 @@ fn nobody_waits_longer_than_forestall_takes() {
 fn certificates_come_from_one_place() {
     let secret = r#"tls.existingSecret="own""#;
     let authority = r#"tls.caBundle="-----BEGIN CERTIFICATE-----\n…""#;
-    refused(&[secret, authority, "certManager.enabled=true"], &["tls.existingSecret", "certManager.enabled"]);
+    refused(
+        &[secret, authority, "certManager.enabled=true"],
+        &["tls.existingSecret", "certManager.enabled"],
+    );
     refused(&[secret], &["tls.caBundle", "--set-file"]);
     refused(&[authority], &["tls.caBundle", "tls.existingSecret"]);
-    refused(&[secret, r#"tls.caBundle="LS0tLS1CRUdJTg==""#], &["tls.caBundle", "PEM"]);
+    refused(
+        &[secret, r#"tls.caBundle="LS0tLS1CRUdJTg==""#],
+        &["tls.caBundle", "PEM"],
+    );
 }
 
 #[test]
 fn a_node_can_always_be_drained() {
     for minimum in [2, 3] {
         let setting = format!("podDisruptionBudget.minAvailable={minimum}");
-        refused(&[&setting], &["podDisruptionBudget.minAvailable", "less than replicaCount"]);
+        refused(
+            &[&setting],
+            &["podDisruptionBudget.minAvailable", "less than replicaCount"],
+        );
     }
     let one = rendered(&["--set", REGISTRY, "--set", "replicaCount=1"]);
     assert!(!one.contains("PodDisruptionBudget"), "{one}");
@@ -161,14 +186,26 @@ fn typos_are_refused_with_their_key() {
         ("mdoe=\"audit\"", &["mdoe"][..]),
         ("mode=\"enforced\"", &["mode", "enforce"]),
         ("webhooks.failurePolicies=\"Fail\"", &["failurePolicies"]),
-        ("webhooks.failurePolicy=\"fail\"", &["failurePolicy", "Ignore"]),
+        (
+            "webhooks.failurePolicy=\"fail\"",
+            &["failurePolicy", "Ignore"],
+        ),
         ("webhooks.timeoutSeconds=5", &["timeoutSeconds"]),
         ("webhooks.timeoutSeconds.mutate=1", &["mutate"]),
         ("rules={\"missing-image\": {\"mod\": \"audit\"}}", &["mod"]),
-        ("rules={\"missing-image\": {\"mode\": \"on\"}}", &["missing-image", "enforce"]),
+        (
+            "rules={\"missing-image\": {\"mode\": \"on\"}}",
+            &["missing-image", "enforce"],
+        ),
         ("namespaces={\"shop\": {\"modes\": \"audit\"}}", &["modes"]),
-        ("exemptions=[{\"rule\": \"missing-image\", \"until\": \"2027-01-31\"}]", &["reason"]),
-        ("registries={\"docker.io\": {\"servers\": \"https://a\"}}", &["servers"]),
+        (
+            "exemptions=[{\"rule\": \"missing-image\", \"until\": \"2027-01-31\"}]",
+            &["reason"],
+        ),
+        (
+            "registries={\"docker.io\": {\"servers\": \"https://a\"}}",
+            &["servers"],
+        ),
         ("argocd.version=2.10", &["version", "string"]),
         ("argocd.versions=\"v2.10.0\"", &["versions"]),
         ("certManager.enable=true", &["enable"]),
@@ -183,7 +220,10 @@ fn typos_are_refused_with_their_key() {
         ("resources.limit={}", &["limit"]),
         ("listenAddress=\"localhost\"", &["listenAddress"]),
         ("webhookPort=70000", &["webhookPort"]),
-        ("podDisruptionBudget.minAvailable=\"50%\"", &["minAvailable"]),
+        (
+            "podDisruptionBudget.minAvailable=\"50%\"",
+            &["minAvailable"],
+        ),
         ("serviceAccount.annotation={}", &["annotation"]),
         ("networkPolicy.enable=true", &["enable"]),
         ("metrics.serviceMonitors={}", &["serviceMonitors"]),

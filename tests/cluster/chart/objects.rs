@@ -8,7 +8,7 @@ use forestall::config::{Config, Mode};
 use forestall::manifest;
 use serde_json::{Value, json};
 
-use super::{CASES, REGISTRY, case, catalogue, objects, of_kind, rendered, the, values, with};
+use super::{CASES, case, catalogue, objects, of_kind, rendered, the, values, with};
 use crate::control_plane::{ControlPlane, run};
 
 /// Kinds of others that the chart makes objects of: group, kind, plural.
@@ -40,7 +40,10 @@ fn definitions() -> String {
 
 fn strings(value: &Value) -> BTreeSet<String> {
     let items = value.as_array().into_iter().flatten();
-    items.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+    items
+        .filter_map(Value::as_str)
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// What a list of rules names: group, resource and whatever else there is.
@@ -59,7 +62,11 @@ fn named(rules: &Value, also: &[&str]) -> BTreeSet<Vec<String>> {
 }
 
 /// What the catalogue says of the guardrails that are not left out.
-fn of_catalogue(key: &str, also: &[&str], is_in: impl Fn(&str, bool) -> bool) -> BTreeSet<Vec<String>> {
+fn of_catalogue(
+    key: &str,
+    also: &[&str],
+    is_in: impl Fn(&str, bool) -> bool,
+) -> BTreeSet<Vec<String>> {
     let all = catalogue();
     let guardrails = all.iter().filter(|guardrail| {
         is_in(
@@ -76,7 +83,12 @@ fn of_catalogue(key: &str, also: &[&str], is_in: impl Fn(&str, bool) -> bool) ->
 fn the_api_server_takes_every_object() {
     let cluster = ControlPlane::shared();
     cluster.must(&["apply", "-f", "-"], &definitions());
-    let established = ["wait", "--for=condition=Established", "--timeout=60s", "crd"];
+    let established = [
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd",
+    ];
     let names = FOREIGN.map(|(group, _, plural)| format!("{plural}.{group}"));
     let names = names.each_ref().map(String::as_str);
     cluster.must(&[&established[..], &names].concat(), "");
@@ -91,6 +103,13 @@ fn the_api_server_takes_every_object() {
             "--set",
             &format!("namespaceOverride={namespace},extraObjects=null"),
         ]);
+        // A Pod is taken only where its account is.
+        for account in objects(&text)
+            .iter()
+            .filter(|object| object["kind"] == "ServiceAccount")
+        {
+            cluster.must(&["apply", "-f", "-"], &account.to_string());
+        }
         let output = cluster.must(
             &["apply", "--dry-run=server", "--validate=strict", "-f", "-"],
             &text,
@@ -109,8 +128,16 @@ fn its_pods_keep_to_the_restricted_standard() {
     cluster.must(&["label", "namespace", &namespace, label], "");
     let create = |mut spec: Value| {
         spec["serviceAccountName"] = json!("default");
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
-        let arguments = ["--namespace", &namespace, "create", "--dry-run=server", "-f", "-"];
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+        let arguments = [
+            "--namespace",
+            &namespace,
+            "create",
+            "--dry-run=server",
+            "-f",
+            "-",
+        ];
         cluster.kubectl(&arguments, &pod.to_string())
     };
     let objects = case("default");
@@ -123,7 +150,10 @@ fn its_pods_keep_to_the_restricted_standard() {
     let mut loose = serving;
     loose["containers"][0]["securityContext"]["capabilities"] = json!({});
     let output = create(loose);
-    assert!(!output.success && output.stderr.contains("restricted"), "{output:?}");
+    assert!(
+        !output.success && output.stderr.contains("restricted"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -131,9 +161,15 @@ fn forestall_has_nothing_against_its_own_chart() {
     for name in CASES {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rendered.yaml");
-        fs::write(&file, rendered(&["--values", values(name).to_str().unwrap()])).unwrap();
+        fs::write(
+            &file,
+            rendered(&["--values", values(name).to_str().unwrap()]),
+        )
+        .unwrap();
         let mut check = Command::new(env!("CARGO_BIN_EXE_forestall"));
-        check.args(["check", "--offline", "-o", "json", "-f"]).arg(file);
+        check
+            .args(["check", "--offline", "-o", "json", "-f"])
+            .arg(file);
         let output = run(&mut check, "");
         assert!(output.success, "{name}: {output:?}");
         let report: Value = serde_json::from_str(&output.stdout).unwrap();
@@ -142,17 +178,36 @@ fn forestall_has_nothing_against_its_own_chart() {
     }
 }
 
+/// The text that the Pods read.
+fn configuration(objects: &[Value]) -> &str {
+    let maps = of_kind(objects, "ConfigMap");
+    let mut texts = maps
+        .iter()
+        .filter_map(|map| map["data"]["config.yaml"].as_str());
+    texts.next().unwrap()
+}
+
 #[test]
 fn the_configuration_arrives_as_it_was_written() {
-    let keys = ["mode", "rules", "namespaces", "exemptions", "registries", "argocd"];
+    let keys = [
+        "mode",
+        "rules",
+        "namespaces",
+        "exemptions",
+        "registries",
+        "argocd",
+    ];
     for name in CASES {
         let objects = case(name);
-        let text = the(&objects, "ConfigMap")["data"]["config.yaml"].as_str().unwrap();
+        let text = configuration(&objects);
         let arrived = Config::parse("config.yaml", text).unwrap();
         let written = fs::read(values(name)).unwrap();
         let (documents, _) = manifest::read("values.yaml", &written);
         let mut written = documents[0].object.clone();
-        written.as_object_mut().unwrap().retain(|key, _| keys.contains(&key.as_str()));
+        written
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| keys.contains(&key.as_str()));
         if written.get("mode").is_none() {
             written["mode"] = json!("audit");
         }
@@ -167,7 +222,7 @@ fn the_configuration_arrives_as_it_was_written() {
         ("mode=enforce", Mode::Enforce),
     ] {
         let objects = with(&[setting]);
-        let text = the(&objects, "ConfigMap")["data"]["config.yaml"].as_str().unwrap();
+        let text = configuration(&objects);
         let config = Config::parse("config.yaml", text).unwrap();
         assert_eq!(config.mode, Some(mode), "{setting}");
     }
@@ -186,9 +241,15 @@ fn the_webhooks_ask_about_what_guardrails_watch_and_no_more() {
         rules("MutatingWebhookConfiguration"),
         of_catalogue("rules", &also, |_, repairs| repairs)
     );
-    for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+    for kind in [
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
+    ] {
         for entry in rules(kind) {
-            assert!(!entry[0].contains('*') && !entry[1].contains('*'), "{entry:?}");
+            assert!(
+                !entry[0].contains('*') && !entry[1].contains('*'),
+                "{entry:?}"
+            );
         }
     }
 }
@@ -198,23 +259,43 @@ fn what_is_off_everywhere_is_neither_registered_nor_allowed() {
     // Both guardrails that repair are off.
     let objects = case("enforce");
     let off = ["implicit-external-secret-defaults", "unignored-live-fields"];
-    assert_eq!(of_kind(&objects, "MutatingWebhookConfiguration"), Vec::<&Value>::new());
+    assert_eq!(
+        of_kind(&objects, "MutatingWebhookConfiguration"),
+        Vec::<&Value>::new()
+    );
     let validating = the(&objects, "ValidatingWebhookConfiguration");
     assert_eq!(
         named(&validating["webhooks"][0]["rules"], &[]),
         of_catalogue("rules", &[], |name, _| !off.contains(&name))
     );
     let role = the(&objects, "ClusterRole").to_string();
-    for word in ["external-secrets.io", "applications", "customresourcedefinitions", "argocd"] {
+    for word in [
+        "external-secrets.io",
+        "applications",
+        "customresourcedefinitions",
+        "argocd",
+    ] {
         assert!(!role.contains(word), "{word}: {role}");
     }
     // One namespace brings a guardrail back.
     let off = "rules.unignored-live-fields.mode=off";
     let back = "namespaces.argocd.rules.unignored-live-fields=audit";
-    assert!(!the(&with(&[off]), "ClusterRole").to_string().contains("argocd-cmd-params-cm"));
-    assert!(the(&with(&[off, back]), "ClusterRole").to_string().contains("argocd-cmd-params-cm"));
+    assert!(
+        !the(&with(&[off]), "ClusterRole")
+            .to_string()
+            .contains("argocd-cmd-params-cm")
+    );
+    assert!(
+        the(&with(&[off, back]), "ClusterRole")
+            .to_string()
+            .contains("argocd-cmd-params-cm")
+    );
     // A label may bring back what is off by default only.
-    assert!(the(&with(&["mode=off"]), "ClusterRole").to_string().contains("argocd-cmd-params-cm"));
+    assert!(
+        the(&with(&["mode=off"]), "ClusterRole")
+            .to_string()
+            .contains("argocd-cmd-params-cm")
+    );
     // Without a guardrail there is nothing to ask about.
     let all: Vec<_> = catalogue()
         .iter()
@@ -222,7 +303,10 @@ fn what_is_off_everywhere_is_neither_registered_nor_allowed() {
         .collect();
     let all: Vec<_> = all.iter().map(String::as_str).collect();
     let objects = with(&all);
-    assert_eq!(of_kind(&objects, "ValidatingWebhookConfiguration"), Vec::<&Value>::new());
+    assert_eq!(
+        of_kind(&objects, "ValidatingWebhookConfiguration"),
+        Vec::<&Value>::new()
+    );
 }
 
 #[test]
@@ -239,7 +323,10 @@ fn the_roles_name_what_they_allow() {
     let also = ["resourceNames", "verbs"];
     let own = |rules: &Value| -> BTreeSet<Vec<String>> {
         let permissions = of_catalogue("permissions", &also, |_, _| true);
-        named(rules, &also).difference(&permissions).cloned().collect()
+        named(rules, &also)
+            .difference(&permissions)
+            .cloned()
+            .collect()
     };
     let entry = |parts: [&str; 4]| parts.map(ToOwned::to_owned).to_vec();
     let name = r#"["forestall"]"#;
@@ -248,8 +335,18 @@ fn the_roles_name_what_they_allow() {
         BTreeSet::from([
             entry(["", "namespaces", "null", r#"["list","watch"]"#]),
             entry(["events.k8s.io", "events", "null", r#"["create"]"#]),
-            entry(["admissionregistration.k8s.io", "mutatingwebhookconfigurations", name, r#"["get","list","watch","patch"]"#]),
-            entry(["admissionregistration.k8s.io", "validatingwebhookconfigurations", name, r#"["get","list","watch","patch"]"#]),
+            entry([
+                "admissionregistration.k8s.io",
+                "mutatingwebhookconfigurations",
+                name,
+                r#"["get","list","watch","patch"]"#
+            ]),
+            entry([
+                "admissionregistration.k8s.io",
+                "validatingwebhookconfigurations",
+                name,
+                r#"["get","list","watch","patch"]"#
+            ]),
         ])
     );
     assert_eq!(
@@ -258,15 +355,34 @@ fn the_roles_name_what_they_allow() {
             entry(["coordination.k8s.io", "leases", "null", r#"["create"]"#]),
             entry(["coordination.k8s.io", "leases", name, r#"["get","update"]"#]),
             entry(["", "secrets", "null", r#"["create"]"#]),
-            entry(["", "secrets", r#"["forestall-tls"]"#, r#"["get","list","watch","update"]"#]),
-            entry(["discovery.k8s.io", "endpointslices", "null", r#"["get","list","watch"]"#]),
+            entry([
+                "",
+                "secrets",
+                r#"["forestall-tls"]"#,
+                r#"["get","list","watch","update"]"#
+            ]),
+            entry([
+                "discovery.k8s.io",
+                "endpointslices",
+                "null",
+                r#"["get","list","watch"]"#
+            ]),
         ])
     );
     // Where others make the certificate, it needs to read none.
     let role = the(&case("cert-manager"), "Role").to_string();
-    assert!(!role.contains("secrets") && role.contains("leases"), "{role}");
+    assert!(
+        !role.contains("secrets") && role.contains("leases"),
+        "{role}"
+    );
     let objects = case("own-certificate");
-    for kind in ["Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ServiceAccount"] {
+    for kind in [
+        "Role",
+        "ClusterRole",
+        "RoleBinding",
+        "ClusterRoleBinding",
+        "ServiceAccount",
+    ] {
         assert_eq!(of_kind(&objects, kind), Vec::<&Value>::new());
     }
 }

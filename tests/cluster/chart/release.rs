@@ -24,14 +24,25 @@ fn release(cluster: &ControlPlane, verb: &str, arguments: &[&str]) -> Output {
 }
 
 fn create(cluster: &ControlPlane, namespace: &str, object: &Value) -> Output {
-    let arguments = ["--namespace", namespace, "create", "--dry-run=server", "-f", "-"];
+    let arguments = [
+        "--namespace",
+        namespace,
+        "create",
+        "--dry-run=server",
+        "-f",
+        "-",
+    ];
     cluster.kubectl(&arguments, &object.to_string())
 }
 
 fn is_refused(cluster: &ControlPlane) -> bool {
     let output = create(cluster, "default", &deployment("web", "128Mi"));
     let asked = "failed calling webhook \"validate.forestall.dev\"";
-    assert!(output.success || output.stderr.contains(asked), "{}", output.stderr);
+    assert!(
+        output.success || output.stderr.contains(asked),
+        "{}",
+        output.stderr
+    );
     !output.success
 }
 
@@ -56,12 +67,15 @@ fn nobody_is_blocked(cluster: &ControlPlane) {
 }
 
 fn bundles(cluster: &ControlPlane) -> Vec<String> {
-    ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"]
-        .map(|kind| {
-            let path = "-o=jsonpath={.webhooks[0].clientConfig.caBundle}";
-            cluster.must(&["get", kind, "forestall", path], "")
-        })
-        .to_vec()
+    [
+        "mutatingwebhookconfiguration",
+        "validatingwebhookconfiguration",
+    ]
+    .map(|kind| {
+        let path = "-o=jsonpath={.webhooks[0].clientConfig.caBundle}";
+        cluster.must(&["get", kind, "forestall", path], "")
+    })
+    .to_vec()
 }
 
 #[test]
@@ -74,19 +88,50 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
 
     // What the leader does, and what no upgrade may undo.
     let bundle = "Zm9yZXN0YWxs";
-    let patch = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]);
+    let patch =
+        json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]);
     let patch = patch.to_string();
-    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
-        cluster.must(&["patch", kind, "forestall", "--type=json", "-p", &patch], "");
+    for kind in [
+        "mutatingwebhookconfiguration",
+        "validatingwebhookconfiguration",
+    ] {
+        cluster.must(
+            &["patch", kind, "forestall", "--type=json", "-p", &patch],
+            "",
+        );
     }
-    release(&cluster, "upgrade", &["--reuse-values", "--set", "replicaCount=3,webhooks.timeoutSeconds.validating=4"]);
+    release(
+        &cluster,
+        "upgrade",
+        &[
+            "--reuse-values",
+            "--set",
+            "replicaCount=3,webhooks.timeoutSeconds.validating=4",
+        ],
+    );
     assert_eq!(bundles(&cluster), [bundle, bundle]);
-    let replicas = ["--namespace", "forestall", "get", "deployment", "forestall", "-o=jsonpath={.spec.replicas}"];
+    let replicas = [
+        "--namespace",
+        "forestall",
+        "get",
+        "deployment",
+        "forestall",
+        "-o=jsonpath={.spec.replicas}",
+    ];
     assert_eq!(cluster.must(&replicas, ""), "3");
     assert!(is_refused(&cluster));
     nobody_is_blocked(&cluster);
     // An upgrade that fails on its way leaves all as usable.
-    let waiting = ["--namespace", "forestall", "--reuse-values", "--set", "image.tag=none", "--wait", "--timeout", "2s"];
+    let waiting = [
+        "--namespace",
+        "forestall",
+        "--reuse-values",
+        "--set",
+        "image.tag=none",
+        "--wait",
+        "--timeout",
+        "2s",
+    ];
     assert!(!helm("upgrade", &waiting, Some(&cluster)).success);
     nobody_is_blocked(&cluster);
     let mut back = super::command(std::env::temp_dir().as_path());
@@ -99,7 +144,10 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
     nobody_is_blocked(&cluster);
 
     // The line of the notes, and the way back.
-    let line = installed.stdout.lines().find_map(|line| line.trim().strip_prefix("kubectl "));
+    let line = installed
+        .stdout
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("kubectl "));
     let words: Vec<_> = line.unwrap().split_whitespace().collect();
     assert_eq!(words[0], "delete");
     cluster.must(&words, "");
@@ -119,19 +167,33 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
 #[test]
 fn webhooks_are_made_last_and_deleted_first() {
     let cluster = ControlPlane::start();
-    release(&cluster, "install", &["--create-namespace", "--set", REGISTRY]);
+    release(
+        &cluster,
+        "install",
+        &["--create-namespace", "--set", REGISTRY],
+    );
     release(&cluster, "uninstall", &[]);
     let log = fs::read_to_string(cluster.audit_log()).unwrap();
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let places = |verb: &str, is_webhook: bool| -> Vec<usize> {
         let is_so = |event: &Value| {
             let resource = event["objectRef"]["resource"].as_str().unwrap_or_default();
             // Helm's own notes of its releases.
-            resource != "secrets" && resource != "namespaces" && event["verb"] == verb
-                && event["userAgent"].as_str().unwrap_or_default().starts_with("Helm/")
+            resource != "secrets"
+                && resource != "namespaces"
+                && event["verb"] == verb
+                && event["userAgent"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .starts_with("Helm/")
                 && resource.ends_with("webhookconfigurations") == is_webhook
         };
-        (0..events.len()).filter(|index| is_so(&events[*index])).collect()
+        (0..events.len())
+            .filter(|index| is_so(&events[*index]))
+            .collect()
     };
     let (made, others_made) = (places("create", true), places("create", false));
     // The hook makes two more.
@@ -141,7 +203,10 @@ fn webhooks_are_made_last_and_deleted_first() {
     assert_eq!(others_deleted.len(), others_made.len());
     assert!(deleted.len() >= 4);
     // Twice: what was there, and the empty ones in its place.
-    assert!(deleted[3] < others_deleted[0], "{deleted:?} {others_deleted:?}");
+    assert!(
+        deleted[3] < others_deleted[0],
+        "{deleted:?} {others_deleted:?}"
+    );
 }
 
 /// The account's own rights, and not the administrator's, let everything be seen.
@@ -150,7 +215,11 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
     let cluster = ControlPlane::start();
     let definitions = example("crds");
     cluster.must(&["apply", "-f", definitions.to_str().unwrap()], "");
-    release(&cluster, "install", &["--create-namespace", "--set", REGISTRY]);
+    release(
+        &cluster,
+        "install",
+        &["--create-namespace", "--set", REGISTRY],
+    );
     let token = ["--namespace", "forestall", "create", "token", "forestall"];
     let token = cluster.must(&token, "");
     let mut config = cluster.config().await;
@@ -167,7 +236,10 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
         .lines()
         .filter(|line| line.starts_with("forestall_kind_available{"))
         .collect();
-    assert!(kinds.len() >= 5 && kinds.iter().all(|line| line.ends_with(" 1")), "{kinds:#?}");
+    assert!(
+        kinds.len() >= 5 && kinds.iter().all(|line| line.ends_with(" 1")),
+        "{kinds:#?}"
+    );
 
     let may = |question: &str| {
         let user = "--as=system:serviceaccount:forestall:forestall";
@@ -209,7 +281,13 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
 fn the_notes_tell_what_happens_now_and_how_to_stop_it() {
     let notes = |settings: &[&str]| {
         let all = [&[REGISTRY], settings].concat().join(",");
-        let arguments = ["--namespace", "forestall", "--dry-run=client", "--set", &all];
+        let arguments = [
+            "--namespace",
+            "forestall",
+            "--dry-run=client",
+            "--set",
+            &all,
+        ];
         let output = helm("install", &arguments, Some(ControlPlane::shared()));
         assert!(output.success, "{}", output.stderr);
         let (_, notes) = output.stdout.split_once("NOTES:\n").unwrap();
@@ -226,7 +304,10 @@ fn the_notes_tell_what_happens_now_and_how_to_stop_it() {
     ] {
         assert!(audit.contains(words), "{words:?} is not in {audit}");
     }
-    assert!(!audit.contains("WARNING") && !audit.contains("Fail"), "{audit}");
+    assert!(
+        !audit.contains("WARNING") && !audit.contains("Fail"),
+        "{audit}"
+    );
     let closed = notes(&[CLOSED, "excludeNamespaces={cni}"]);
     for words in [
         "Mode: enforce (it refuses what is proven to fail",

@@ -32,7 +32,8 @@ fn site() -> Site {
         });
         webhook["namespaceSelector"] =
             json!({"matchLabels": {"kubernetes.io/metadata.name": site.namespace}});
-        site.cluster.must(&["apply", "-f", "-"], &configuration.to_string());
+        site.cluster
+            .must(&["apply", "-f", "-"], &configuration.to_string());
     }
     for (webhook, object) in [
         ("mutating", application("probe", "main")),
@@ -64,7 +65,10 @@ fn is_asked(site: &Site, act: impl FnOnce()) -> bool {
 
 /// Creates an object without storing it.
 fn create(site: &Site, object: &Value) -> crate::control_plane::Output {
-    site.kubectl(&["create", "--dry-run=server", "-f", "-"], &object.to_string())
+    site.kubectl(
+        &["create", "--dry-run=server", "-f", "-"],
+        &object.to_string(),
+    )
 }
 
 fn application(name: &str, revision: &str) -> Value {
@@ -119,37 +123,80 @@ fn what_a_controller_makes_is_not_asked_about_and_everything_else_is() {
         assert_eq!(is_asked, judged, "{owners}");
         let output = output.unwrap();
         assert_eq!(output.success, !judged, "{owners}: {}", output.stderr);
-        assert_eq!(output.stderr.contains("impossible-memory-limit"), judged, "{}", output.stderr);
+        assert_eq!(
+            output.stderr.contains("impossible-memory-limit"),
+            judged,
+            "{}",
+            output.stderr
+        );
     }
     // And a real controller.
     assert!(site.apply(&deployment("web", "128Mi")).success);
     eventually("the ReplicaSet and its Pod", || {
-        site.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"], "").stdout.contains("pod/web-")
+        site.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"], "")
+            .stdout
+            .contains("pod/web-")
     });
     let metrics = site.forestall.metrics();
-    assert!(metrics.contains("resource_kind=\"Deployment\""), "{metrics}");
-    assert!(!metrics.contains("resource_kind=\"ReplicaSet\""), "{metrics}");
+    assert!(
+        metrics.contains("resource_kind=\"Deployment\""),
+        "{metrics}"
+    );
+    assert!(
+        !metrics.contains("resource_kind=\"ReplicaSet\""),
+        "{metrics}"
+    );
 }
 
 #[test]
 fn a_change_of_metadata_or_status_is_not_asked_about_and_any_other_is() {
     let site = site();
-    site.must(&["create", "-f", "-"], &application("shop", "main").to_string());
-    site.must(&["create", "-f", "-"], &deployment("web", "128Mi").to_string());
+    site.must(
+        &["create", "-f", "-"],
+        &application("shop", "main").to_string(),
+    );
+    site.must(
+        &["create", "-f", "-"],
+        &deployment("web", "128Mi").to_string(),
+    );
     let operation = json!({"sync": {"revision": "main"}});
     for (resource, patch) in [
-        ("deployment/web", json!({"metadata": {"labels": {"a": "b"}}})),
-        ("deployment/web", json!({"metadata": {"finalizers": ["forestall.test/held"]}})),
+        (
+            "deployment/web",
+            json!({"metadata": {"labels": {"a": "b"}}}),
+        ),
+        (
+            "deployment/web",
+            json!({"metadata": {"finalizers": ["forestall.test/held"]}}),
+        ),
         ("deployment/web", json!({"metadata": {"finalizers": null}})),
         ("deployment/web", json!({"spec": {"replicas": 2}})),
-        ("deployment/web", json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}})),
-        ("application/shop", json!({"metadata": {"annotations": {"argocd.argoproj.io/refresh": "hard"}}})),
-        ("application/shop", json!({"status": {"sync": {"status": "OutOfSync"}}})),
-        ("application/shop", json!({"status": {"sync": {"status": "Synced"}}, "metadata": {"annotations": null}})),
+        (
+            "deployment/web",
+            json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}),
+        ),
+        (
+            "application/shop",
+            json!({"metadata": {"annotations": {"argocd.argoproj.io/refresh": "hard"}}}),
+        ),
+        (
+            "application/shop",
+            json!({"status": {"sync": {"status": "OutOfSync"}}}),
+        ),
+        (
+            "application/shop",
+            json!({"status": {"sync": {"status": "Synced"}}, "metadata": {"annotations": null}}),
+        ),
         ("application/shop", json!({"operation": operation})),
         ("application/shop", json!({"operation": null})),
-        ("application/shop", json!({"operation": null, "status": null})),
-        ("application/shop", json!({"spec": {"source": {"targetRevision": "v2"}}})),
+        (
+            "application/shop",
+            json!({"operation": null, "status": null}),
+        ),
+        (
+            "application/shop",
+            json!({"spec": {"source": {"targetRevision": "v2"}}}),
+        ),
     ] {
         let (kind, name) = resource.split_once('/').unwrap();
         // The controllers may be writing too.
@@ -160,7 +207,11 @@ fn a_change_of_metadata_or_status_is_not_asked_about_and_any_other_is() {
             site.must(&["patch", resource, "--type=merge", "-p", &change], "");
         });
         let after = site.stored(kind, name);
-        assert_eq!(is_asked, would_be_judged(&after, Some(&before)), "{generation}: {patch}");
+        assert_eq!(
+            is_asked,
+            would_be_judged(&after, Some(&before)),
+            "{generation}: {patch}"
+        );
     }
 }
 
@@ -174,7 +225,10 @@ fn parts_of_pods_are_asked_about_and_deletions_are_not() {
         let patch = patch.to_string();
         assert!(
             is_asked(&site, || {
-                site.must(&["patch", "pod", "app", "--subresource", part, "-p", &patch], "");
+                site.must(
+                    &["patch", "pod", "app", "--subresource", part, "-p", &patch],
+                    "",
+                );
             }),
             "{part}"
         );
