@@ -1,6 +1,7 @@
 //! Files of the chart that are made of others. `make chart` writes them; without it, they are compared.
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -74,20 +75,27 @@ fn schema() -> String {
     format!("{schema:#}\n")
 }
 
-/// One row for each `# --` comment: the value that it stands above.
-fn table(text: &str) -> String {
+/// A value that has a comment of its own.
+pub(super) struct Described {
+    /// Such as `image.tag`.
+    pub(super) name: String,
+    default: Value,
+    text: String,
+}
+
+/// The values of the chart, each the one below its `# --` comment.
+pub(super) fn described() -> Vec<Described> {
+    let text = fs::read_to_string(source().join("values.yaml")).unwrap();
     let (documents, errors) = manifest::read("values.yaml", text.as_bytes());
     assert!(errors.is_empty(), "{errors:?}");
     let defaults = &documents[0].object;
-    let mut rows = "| value | default | |\n|---|---|---|\n".to_owned();
     let mut path: Vec<&str> = Vec::new();
-    let mut description = None;
-    let mut described: Vec<String> = Vec::new();
+    let mut comment = None;
+    let mut described: Vec<Described> = Vec::new();
     for line in text.lines() {
         let content = line.trim_start();
         if let Some(text) = content.strip_prefix("# -- ") {
-            description = Some(text);
-            continue;
+            comment = Some(text.to_owned());
         }
         let Some((key, _)) = content.split_once(':') else {
             continue;
@@ -97,28 +105,26 @@ fn table(text: &str) -> String {
         }
         path.truncate((line.len() - content.len()) / 2);
         path.push(key);
-        let name = path.join(".");
         // What is in a list has no name of its own.
         let Some(default) = defaults.pointer(&format!("/{}", path.join("/"))) else {
             continue;
         };
-        let is_covered = |name: &str| {
-            described
-                .iter()
-                .any(|above| name.starts_with(&format!("{above}.")))
-        };
-        match description.take() {
-            Some(text) => {
-                rows += &format!("| `{name}` | `{default}` | {text} |\n");
-                described.push(name);
-            }
+        let name = path.join(".");
+        let is_part = |whole: &Described| name.starts_with(&format!("{}.", whole.name));
+        match comment.take() {
+            Some(text) => described.push(Described {
+                name,
+                default: default.clone(),
+                text,
+            }),
             None => assert!(
-                is_covered(&name) || default.as_object().is_some_and(|map| !map.is_empty()),
+                described.iter().any(is_part)
+                    || default.as_object().is_some_and(|map| !map.is_empty()),
                 "values.yaml: {name} has no comment that begins with # --"
             ),
         }
     }
-    rows
+    described
 }
 
 #[test]
@@ -138,7 +144,15 @@ fn the_readme_has_every_value() {
     let [begin, end] = TABLE;
     let (before, rest) = readme.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
-    let table = table(&fs::read_to_string(source().join("values.yaml")).unwrap());
+    let mut table = "| value | default | |\n|---|---|---|\n".to_owned();
+    for Described {
+        name,
+        default,
+        text,
+    } in described()
+    {
+        writeln!(table, "| `{name}` | `{default}` | {text} |").unwrap();
+    }
     committed(&path, &format!("{before}{begin}\n{table}\n{end}{after}"));
 }
 

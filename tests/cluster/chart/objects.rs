@@ -8,7 +8,8 @@ use forestall::config::{Config, Mode};
 use forestall::manifest;
 use serde_json::{Value, json};
 
-use super::{CASES, case, catalogue, objects, of_kind, rendered, the, values, with};
+use super::committed::described;
+use super::{CASES, case, catalogue, objects, of_kind, rendered, template, the, values, with};
 use crate::control_plane::{ControlPlane, run};
 
 /// Kinds of others that the chart makes objects of: group, kind, plural.
@@ -384,5 +385,47 @@ fn the_roles_name_what_they_allow() {
         "ServiceAccount",
     ] {
         assert_eq!(of_kind(&objects, kind), Vec::<&Value>::new());
+    }
+}
+
+#[test]
+fn every_value_changes_something() {
+    let written = |name: &str| {
+        let (documents, _) = manifest::read("values.yaml", &fs::read(values(name)).unwrap());
+        documents[0].object.clone()
+    };
+    let cases = CASES.map(|name| {
+        let text = rendered(&["--values", values(name).to_str().unwrap()]);
+        (written(name), text)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    for value in described() {
+        let (parent, key) = value.name.rsplit_once('.').unwrap_or(("", &value.name));
+        let parent = match parent {
+            "" => String::new(),
+            _ => format!("/{}", parent.replace('.', "/")),
+        };
+        let without = |written: &Value| {
+            let mut written = written.clone();
+            written.pointer_mut(&parent)?.as_object_mut()?.remove(key)?;
+            Some(written)
+        };
+        let uses: Vec<_> = cases
+            .iter()
+            .filter_map(|(written, text)| Some((without(written)?, text)))
+            .collect();
+        assert!(
+            !uses.is_empty(),
+            "no file of charts/forestall/ci sets {}",
+            value.name
+        );
+        let file = folder.path().join("values.json");
+        let changes = uses.iter().any(|(without, text)| {
+            fs::write(&file, without.to_string()).unwrap();
+            let output = template(&["--values", file.to_str().unwrap()]);
+            // What cannot be left out does something too.
+            !output.success || output.stdout != **text
+        });
+        assert!(changes, "{} changes nothing", value.name);
     }
 }
