@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{case, of_kind, the, with};
+use super::{case, of_kind, source, the, with};
+use crate::go::answers;
 
 const ALERTS: &str = "metrics.prometheusRule.enabled=true";
 
@@ -46,6 +47,33 @@ fn every_metric_that_an_alert_or_a_panel_asks_for_exists() {
         let unknown: Vec<_> = asked.difference(&described()).cloned().collect();
         assert!(unknown.is_empty(), "{unknown:?} are not in docs/metrics.md");
     }
+}
+
+/// By the parser of Prometheus.
+#[test]
+fn every_expression_is_one() {
+    let dashboard = fs::read_to_string(source().join("files/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let targets = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
+    // What Grafana puts in.
+    let filled_in = |text: &str| text.replace("$__rate_interval", "5m");
+    let expressions: Vec<_> = alerts(&[ALERTS])
+        .iter()
+        .chain(targets)
+        .map(|holder| filled_in(holder["expr"].as_str().unwrap()))
+        .collect();
+    for (expression, answer) in expressions
+        .iter()
+        .zip(answers::<Value>("promql", &expressions))
+    {
+        assert_eq!(answer, json!({}), "{expression}");
+    }
+    let wrong = answers::<Value>("promql", &["sum(rate(a[5m)) > 1".to_owned()]);
+    assert!(wrong[0]["error"].is_string(), "{wrong:?}");
 }
 
 #[test]
@@ -107,7 +135,7 @@ fn nobody_is_alerted_of_what_the_chart_did_not_install() {
 
 #[test]
 fn the_dashboard_is_one_that_grafana_reads() {
-    let text = fs::read_to_string(super::source().join("files/dashboard.json")).unwrap();
+    let text = fs::read_to_string(source().join("files/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let mut places = BTreeSet::new();
