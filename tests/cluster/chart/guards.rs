@@ -217,6 +217,8 @@ fn typos_are_refused_with_their_key() {
         ("replicaCount=0", &["replicaCount"]),
         ("replicaCount=\"2\"", &["replicaCount"]),
         ("replicas=2", &["replicas"]),
+        ("rules=null", &["rules"]),
+        ("webhooks.timeoutSeconds=null", &["timeoutSeconds"]),
         ("resources.limit={}", &["limit"]),
         ("listenAddress=\"localhost\"", &["listenAddress"]),
         ("webhookPort=70000", &["webhookPort"]),

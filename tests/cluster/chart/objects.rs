@@ -102,7 +102,10 @@ fn the_api_server_takes_every_object() {
             "--values",
             values.to_str().unwrap(),
             "--set",
-            &format!("namespaceOverride={namespace},extraObjects=null"),
+            &format!("namespaceOverride={namespace}"),
+            // They are in a namespace that they name themselves.
+            "--set-json",
+            "extraObjects=[]",
         ]);
         // A Pod is taken only where its account is.
         for account in objects(&text)

@@ -104,7 +104,7 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
         &cluster,
         "upgrade",
         &[
-            "--reuse-values",
+            "--reset-then-reuse-values",
             "--set",
             "replicaCount=3,webhooks.timeoutSeconds.validating=4",
         ],
@@ -125,7 +125,7 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
     let waiting = [
         "--namespace",
         "forestall",
-        "--reuse-values",
+        "--reset-then-reuse-values",
         "--set",
         "image.tag=none",
         "--wait",
@@ -152,7 +152,7 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
     assert_eq!(words[0], "delete");
     cluster.must(&words, "");
     eventually("a free cluster", || !is_refused(&cluster));
-    release(&cluster, "upgrade", &["--reuse-values"]);
+    release(&cluster, "upgrade", &["--reset-then-reuse-values"]);
     eventually("the closed webhook", || is_refused(&cluster));
 
     release(&cluster, "uninstall", &[]);
