@@ -237,3 +237,27 @@ fn parts_of_pods_are_asked_about_and_deletions_are_not() {
         site.must(&["delete", "pod", "app", "--now"], "");
     }));
 }
+
+/// The API server bounds what an expression may cost, and an error would refuse here.
+#[test]
+fn conditions_are_cheap_for_the_largest_objects_too() {
+    let site = site();
+    let mut large = deployment("large", "128Mi");
+    let variable = |number| json!({"name": format!("NAME_{number}"), "value": "v".repeat(100)});
+    let variables: Vec<_> = (0..8000).map(variable).collect();
+    large["spec"]["template"]["spec"]["containers"][0]["env"] = json!(variables);
+    large["spec"]["replicas"] = json!(0);
+    assert!(large.to_string().len() > 1_000_000);
+    site.must(&["create", "-f", "-"], &large.to_string());
+    let patch = |patch: Value| {
+        let patch = patch.to_string();
+        is_asked(&site, || {
+            site.must(
+                &["patch", "deployment/large", "--type=merge", "-p", &patch],
+                "",
+            );
+        })
+    };
+    assert!(!patch(json!({"metadata": {"labels": {"a": "b"}}})));
+    assert!(patch(json!({"spec": {"paused": true}})));
+}
