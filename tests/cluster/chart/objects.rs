@@ -161,6 +161,29 @@ fn its_pods_keep_to_the_restricted_standard() {
 }
 
 #[test]
+fn the_program_takes_the_arguments_that_it_is_given() {
+    for name in CASES {
+        let objects = case(name);
+        let template = &the(&objects, "Deployment")["spec"]["template"];
+        let tests = objects.iter().filter(|object| object["kind"] == "Pod");
+        for pod in tests.chain([template]) {
+            let container = &pod["spec"]["containers"][0];
+            let arguments = container["args"].as_array().unwrap().iter();
+            // As the kubelet fills them in.
+            let arguments = arguments.map(|argument| {
+                let argument = argument.as_str().unwrap();
+                let argument = argument.replace("$(POD_NAMESPACE)", "forestall");
+                argument.replace("$(MEMORY_LIMIT)", "268435456")
+            });
+            // Arguments before --help are read all the same.
+            let mut forestall = Command::new(env!("CARGO_BIN_EXE_forestall"));
+            let output = run(forestall.args(arguments).arg("--help"), "");
+            assert!(output.success, "{name}: {}", output.stderr);
+        }
+    }
+}
+
+#[test]
 fn forestall_has_nothing_against_its_own_chart() {
     for name in CASES {
         let folder = tempfile::tempdir().unwrap();
