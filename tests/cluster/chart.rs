@@ -5,6 +5,7 @@ mod guards;
 mod monitoring;
 mod objects;
 mod release;
+mod scope;
 mod skipped;
 
 use std::path::{Path, PathBuf};

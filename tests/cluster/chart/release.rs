@@ -134,11 +134,7 @@ fn a_release_comes_changes_goes_back_and_goes_and_blocks_nobody() {
     ];
     assert!(!helm("upgrade", &waiting, Some(&cluster)).success);
     nobody_is_blocked(&cluster);
-    let mut back = super::command(std::env::temp_dir().as_path());
-    back.args(["rollback", "forestall", "1", "--namespace", "forestall"]);
-    back.env("KUBECONFIG", cluster.kubeconfig());
-    let output = crate::control_plane::run(&mut back, "");
-    assert!(output.success, "{}", output.stderr);
+    release(&cluster, "rollback", &["1"]);
     assert_eq!(bundles(&cluster), [bundle, bundle]);
     assert_eq!(cluster.must(&replicas, ""), "2");
     nobody_is_blocked(&cluster);

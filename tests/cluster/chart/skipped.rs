@@ -199,8 +199,6 @@ fn a_change_of_metadata_or_status_is_not_asked_about_and_any_other_is() {
         ),
     ] {
         let (kind, name) = resource.split_once('/').unwrap();
-        // The controllers may be writing too.
-        let generation = json!({"kind": kind, "name": name});
         let before = site.stored(kind, name);
         let change = patch.to_string();
         let is_asked = is_asked(&site, || {
@@ -210,7 +208,7 @@ fn a_change_of_metadata_or_status_is_not_asked_about_and_any_other_is() {
         assert_eq!(
             is_asked,
             would_be_judged(&after, Some(&before)),
-            "{generation}: {patch}"
+            "{resource}: {patch}"
         );
     }
 }
