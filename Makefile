@@ -1,7 +1,7 @@
 # The commands of this repository. A plain `make` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench tools fmt clippy rustdoc deny unit offline cluster
+.PHONY: help demo test bench chart tools fmt clippy rustdoc deny unit offline cluster
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ test: ## Run all stages below, with minutes; what CI runs
 bench: ## Measure the release build against a bare echo of the same reviews
 	@.ci/tools.sh wrk
 	@benches/compare.sh
+
+chart: ## Write what the chart has of the program, its table of values and examples/rendered
+	FORESTALL_WRITE=1 cargo test --locked --test cluster chart::committed
 
 tools: ## Stage: check for what the stages need, install what is missing, and say so
 	@.ci/tools.sh

@@ -25,6 +25,7 @@ mod site;
 mod background;
 mod certificates;
 mod doctor;
+mod chart;
 mod doors;
 mod incidents;
 mod leader;
