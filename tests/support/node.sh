@@ -7,8 +7,9 @@
 # When the node is ready, the script prints the path of the administrator's kubeconfig. The folder
 # above it has the logs, and the network namespace: `nsenter --net=NODE/netns kubectl …`.
 #
-# The registry is called registry.test:5000. It makes every IMAGE itself, and takes what is pushed. Pods
-# can resolve its name, and those of Services; nothing leads out to the world.
+# The registry is called registry.test:5000. It makes every IMAGE itself, and takes what is pushed. The
+# node pulls all images from there, whatever registry they name. Pods can resolve its name, and those
+# of Services; nothing leads out to the world.
 #
 # All of it runs in namespaces of its own, for processes, mounts and the network. They end with this
 # script, which ends with its standard input. It then removes what is left on the machine, a folder
@@ -20,40 +21,46 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=${FORESTALL_CACHE:-$HOME/.cache/forestall}/node
 address=10.123.0.1
 registry_port=5000
+cgroups=/sys/fs/cgroup
 group=forestall-node
 programs=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy
     containerd containerd-shim-runc-v2 coredns registry)
 
-# The control groups of the node, in each hierarchy of version 1, or in the one of version 2.
+# The control groups of the node: one in each hierarchy of version 1, or the one of version 2.
 groups() {
-    if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
-        echo "/sys/fs/cgroup/$group"
+    if [[ -e $cgroups/cgroup.controllers ]]; then
+        echo "$cgroups/$group"
     else
-        printf "%s/$group\n" /sys/fs/cgroup/*/
+        printf "%s$group\n" "$cgroups"/*/
     fi
 }
 
 make_groups() {
-    local path
-    while read -r path; do
+    local path file
+    for path in $(groups); do
         mkdir -p "$path"
         # A new group of version 1 may use no processor and no memory node, until it is told which.
-        for file in cpuset.cpus cpuset.mems; do
-            [[ ! -e $path/../$file ]] || cat "$path/../$file" >"$path/$file"
-        done
-        [[ ! -e $path/cgroup.subtree_control ]] || echo '+cpu +cpuset +memory +pids' >"$path/cgroup.subtree_control"
-    done < <(groups)
+        if [[ $path == "$cgroups/cpuset/"* ]]; then
+            for file in cpuset.cpus cpuset.mems; do
+                cat "$cgroups/cpuset/$file" >"$path/$file"
+            done
+        fi
+    done
+    # Version 2 hands controllers down only when it is told to.
+    if [[ -e $cgroups/cgroup.controllers ]]; then
+        echo '+cpu +cpuset +memory +pids' | tee "$cgroups/cgroup.subtree_control" >"$path/cgroup.subtree_control"
+    fi
 }
 
 # Removes what namespaces do not take with them. Processes leave their groups a moment after they were killed.
 sweep() {
     local ends=$((SECONDS + 20)) path
-    while read -r path; do
+    for path in $(groups); do
         while [[ -d $path ]] && ! find "$path" -depth -type d -exec rmdir {} + 2>/dev/null; do
             ((SECONDS < ends)) || break
             sleep 0.1
         done
-    done < <(groups)
+    done
     rm -rf "$state"
 }
 
@@ -78,10 +85,6 @@ outside() {
         echo "another node is up; waiting for its end" >&2
         flock 9
     fi
-    sweep
-    mkdir -p "$state/log"
-    make_groups
-
     inner=none
     end() {
         local status=$?
@@ -98,6 +101,9 @@ outside() {
     }
     trap end EXIT
     trap 'exit 1' INT TERM HUP
+    sweep
+    mkdir -p "$state/log"
+    make_groups
     # `<&0`, because what runs in the background would get no input.
     setpriv --pdeathsig KILL unshare --net --mount --pid --fork --kill-child --mount-proc \
         "$here/node.sh" --inside "$@" <&0 9>&- &
@@ -202,10 +208,11 @@ COREFILE
 }
 
 start_runtime() {
-    mkdir -p bin cni "certs.d/registry.test:$registry_port"
+    mkdir -p bin cni certs.d/_default
     # containerd finds its shim by name.
     ln -s "$containerd_shim_runc_v2" bin/containerd-shim-runc-v2
-    echo "server = \"http://registry.test:$registry_port\"" >"certs.d/registry.test:$registry_port/hosts.toml"
+    # For docker.io and every other host, too.
+    echo "server = \"http://registry.test:$registry_port\"" >certs.d/_default/hosts.toml
     cat >cni/10-pods.conflist <<JSON
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "pods0", "isGateway": true, "hairpinMode": true, "ipam": {
