@@ -112,7 +112,8 @@ if (($# < 3)); then
     # What only nodes need.
     idle=,-node-ipam-controller,-node-lifecycle-controller,-taint-eviction-controller,-persistentvolume-attach-detach-controller
 else
-    reach=(--advertise-address="$address" --kubelet-client-certificate=administrator.crt --kubelet-client-key=administrator.key)
+    reach=(--advertise-address="$address" --kubelet-preferred-address-types=InternalIP
+        --kubelet-client-certificate=administrator.crt --kubelet-client-key=administrator.key)
     idle=
 fi
 answers() { "$kubectl" --kubeconfig "$state/pki/unready" get --raw /readyz; }
