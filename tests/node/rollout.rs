@@ -129,6 +129,50 @@ fn case_90_no_request_is_lost_while_it_is_rolled_and_scaled() {
 }
 
 #[test]
+fn case_93_no_request_is_lost_while_its_authority_is_replaced() {
+    let node = Turn::wait();
+    let release = Release::install(&node, &fail(3));
+    let namespace = node.cluster.namespace();
+    release.until_judged(&namespace, &deployment("web", "prom/prometheus:v2.55.1"));
+    let trusted = || {
+        let path = "jsonpath={.webhooks[*].clientConfig.caBundle}";
+        let both = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+        let kinds = both.split(',').map(|kind| {
+            let arguments = ["get", kind, "forestall", "-o", path];
+            node.cluster.must(&arguments, "")
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    let before = trusted();
+    let load = Load::start(&node, guarded(&namespace));
+    // certs/README.md: the leader makes a new authority, and lets go of the old one when all have the new.
+    let take_away = r#"[{"op": "remove", "path": "/data/ca.key"}]"#;
+    let arguments = [
+        "patch",
+        "secret",
+        "forestall-tls",
+        "--type=json",
+        "--patch",
+        take_away,
+    ];
+    let within = ["--namespace", &release.namespace];
+    node.cluster.must(&[&within[..], &arguments].concat(), "");
+    let both_are_trusted = |now: &[String]| {
+        now.iter()
+            .zip(&before)
+            .all(|(now, before)| now.len() > before.len() * 3 / 2)
+    };
+    eventually("both authorities", || both_are_trusted(&trusted()));
+    eventually("only the new authority", || {
+        let now = trusted();
+        now.iter().zip(&before).all(|(now, before)| now != before) && !both_are_trusted(&now)
+    });
+    let sent = load.stop();
+    let failed = told("authority replaced", &sent);
+    assert!(failed.is_empty(), "{:#?}", &failed[..failed.len().min(5)]);
+}
+
+#[test]
 fn case_91_a_pod_that_is_killed_takes_only_what_it_was_asked() {
     let node = Turn::wait();
     let release = Release::install(&node, &fail(3));

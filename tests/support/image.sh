@@ -45,7 +45,7 @@ stand_in() {
     for folder in bin sbin lib lib64 include libexec share; do
         mounts+=(-v "/usr/$folder:/usr/$folder:ro")
     done
-    buildah bud --tag stand-in --file - "$base" <<DOCKERFILE
+    buildah bud --tag localhost/stand-in:1 --file - "$base" <<DOCKERFILE
 FROM scratch
 COPY . /
 ENV PATH=/root/.cargo/bin:/usr/bin:/bin RUSTUP_TOOLCHAIN=$toolchain CARGO_NET_OFFLINE=true \
@@ -59,8 +59,8 @@ if [[ ! -s $image ]]; then
         cargo fetch --locked --quiet
         stand_in
         # The builder of the Dockerfile sets BUILDARCH; this one is too old to know it.
-        nice buildah bud --isolation chroot --pull-never --platform "linux/$architecture" "${mounts[@]}" \
-            --build-arg "BUILDARCH=$architecture" --build-arg BUILD_IMAGE=localhost/stand-in --tag forestall .
+        buildah bud --isolation chroot --pull-never --platform "linux/$architecture" "${mounts[@]}" \
+            --build-arg "BUILDARCH=$architecture" --build-arg BUILD_IMAGE=localhost/stand-in:1 --tag forestall .
         buildah push forestall "oci-archive:$image.unfinished"
     } >&2
     find "$cache" -maxdepth 1 -name '*.tar' -delete
