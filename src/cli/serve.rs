@@ -21,6 +21,7 @@ use self::configuration::{Configuration, LiveWebhook, guard};
 use super::FAILED;
 use crate::admin::{self, Readiness};
 use crate::lookup::cluster::ClusterView;
+use crate::quantity::Quantity;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
 use crate::webhook::server::{Limits, Server};
@@ -32,6 +33,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Workers beside one for each processor: reviews are never judged on all workers at once, so that one
 /// is left to serve.
 const SPARE_WORKERS: usize = 1;
+/// The least that `--memory-limit` may be, in bytes: idle, the program takes half of it.
+const LEAST_MEMORY: i128 = 32 << 20;
 /// Connections to the port for operators: some probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 100;
 /// What /readyz waits for: that the cluster was seen, or not in time.
@@ -65,6 +68,11 @@ pub struct Serve {
     /// Run without a cluster: no namespace labels, and what is only known there is unknown
     #[arg(long)]
     no_cluster: bool,
+    /// How much memory it may have, such as 256Mi or a number of bytes: in a container, its memory
+    /// limit. Reviews get half of it, connections a quarter, and what is more is turned away. Without
+    /// it, reviews get 128 MiB
+    #[arg(long, value_name = "BYTES", value_parser = memory_limit)]
+    memory_limit: Option<usize>,
     /// How the log is written to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -106,6 +114,7 @@ impl Serve {
             tls_cert,
             tls_key,
             no_cluster,
+            memory_limit,
             log_format: _,
         } = self;
         let signals = StopSignals::new()?;
@@ -135,7 +144,8 @@ impl Serve {
             Some(view)
         };
         let guard = guard(config, None, cluster, &metrics)?;
-        let webhook = Webhook::new(guard, Arc::clone(&metrics), webhook::Limits::default());
+        let limits = memory_limit.map_or_else(Default::default, webhook::Limits::for_memory);
+        let webhook = Webhook::new(guard, Arc::clone(&metrics), limits);
         let webhook = Arc::new(webhook);
 
         let admin = Server {
@@ -152,7 +162,7 @@ impl Serve {
             listener,
             router: webhook::router(Arc::clone(&webhook)),
             tls: Some(certificates.server_config()?),
-            limits: Limits::default(),
+            limits: memory_limit.map_or_else(Limits::default, Limits::for_memory),
             metrics: Some(metrics),
         };
         if let Some(pem) = own {
@@ -164,6 +174,15 @@ impl Serve {
         tokio::spawn(look_again(certificates, configuration, webhook, hangup));
         Ok(until_stopped(server, signals, &readiness).await)
     }
+}
+
+/// Reads `--memory-limit`.
+fn memory_limit(text: &str) -> Result<usize, String> {
+    let bytes = Quantity::parse(text).map_err(|error| error.to_string())?;
+    if bytes.bytes() < LEAST_MEMORY {
+        return Err("no review could be judged in it; give the container 64Mi or more".to_owned());
+    }
+    Ok(usize::try_from(bytes.bytes()).unwrap_or(usize::MAX))
 }
 
 /// Logs why the server cannot run.
