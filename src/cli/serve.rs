@@ -26,6 +26,7 @@ use crate::certificates::{self, Settings, Times};
 use crate::leader::{self, Candidate};
 use crate::lookup::cluster::ClusterView;
 use crate::object_name::ObjectName;
+use crate::quantity::Quantity;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
 use crate::webhook::server::{Limits, Server};
@@ -37,6 +38,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Workers beside one for each processor: reviews are never judged on all workers at once, so that one
 /// is left to serve.
 const SPARE_WORKERS: usize = 1;
+/// The least that `--memory-limit` may be, in bytes: idle, the program takes half of it.
+const LEAST_MEMORY: i128 = 32 << 20;
 /// Connections to the port for operators: some probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 100;
 /// What /readyz waits for: that there is a certificate to serve.
@@ -86,6 +89,11 @@ pub struct Serve {
     /// and writes Events and the gauges of it; without it, nobody does
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "no_cluster")]
     lease: Option<ObjectName>,
+    /// How much memory it may have, such as 256Mi or a number of bytes: in a container, its memory
+    /// limit. Reviews get half of it, connections a quarter, and what is more is turned away. Without
+    /// it, reviews get 128 MiB
+    #[arg(long, value_name = "BYTES", value_parser = memory_limit)]
+    memory_limit: Option<usize>,
     /// How the log is written to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -131,6 +139,7 @@ impl Serve {
             webhook_configuration,
             no_cluster,
             lease,
+            memory_limit,
             log_format: _,
         } = self;
         let signals = StopSignals::new()?;
@@ -176,7 +185,8 @@ impl Serve {
             view
         });
         let guard = guard(config, None, cluster, &metrics)?;
-        let webhook = Webhook::new(guard, Arc::clone(&metrics), webhook::Limits::default());
+        let limits = memory_limit.map_or_else(Default::default, webhook::Limits::for_memory);
+        let webhook = Webhook::new(guard, Arc::clone(&metrics), limits);
         let webhook = Arc::new(webhook);
 
         let admin = Server {
@@ -193,7 +203,7 @@ impl Serve {
             listener,
             router: webhook::router(Arc::clone(&webhook)),
             tls: Some(certificates.server_config()?),
-            limits: Limits::default(),
+            limits: memory_limit.map_or_else(Limits::default, Limits::for_memory),
             metrics: Some(Arc::clone(&metrics)),
         };
         let (leave, leaving) = watch::channel(false);
@@ -211,6 +221,15 @@ impl Serve {
         tokio::spawn(look_again(certificates, configuration, webhook, hangup));
         Ok(until_stopped(server, signals, &readiness, leave, told(leaving)).await)
     }
+}
+
+/// Reads `--memory-limit`.
+fn memory_limit(text: &str) -> Result<usize, String> {
+    let bytes = Quantity::parse(text).map_err(|error| error.to_string())?;
+    if bytes.bytes() < LEAST_MEMORY {
+        return Err("no review could be judged in it; give the container 64Mi or more".to_owned());
+    }
+    Ok(usize::try_from(bytes.bytes()).unwrap_or(usize::MAX))
 }
 
 /// Logs why the server cannot run.

@@ -19,6 +19,8 @@ mod pki;
 mod registry_server;
 #[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/siege.rs"]
+mod siege;
 
 mod catalogue;
 mod certs;

@@ -224,3 +224,17 @@ fn follow_advice(directory: &Path, text: &str) -> String {
         .unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
+
+#[test]
+fn a_memory_limit_that_cannot_be_is_refused_with_the_cure() {
+    for (limit, cure) in [
+        ("8Mi", "give the container 64Mi or more"),
+        ("256MiB", "write 256Mi"),
+    ] {
+        let complaint = refused(|command| {
+            command.args(["--no-cluster", "--memory-limit", limit]);
+        });
+        assert!(complaint.contains("--memory-limit"), "{complaint}");
+        assert!(complaint.contains(cure), "{complaint}");
+    }
+}
