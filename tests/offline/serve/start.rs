@@ -101,6 +101,17 @@ fn wrong_flags_and_files_are_refused_with_the_cure() {
             .env("HOME", "/nonexistent");
     });
     assert!(cluster.contains("or give --no-cluster"), "{cluster}");
+    let lease = refused(|command| {
+        command.args(["--lease", "forestall"]);
+    });
+    assert!(
+        lease.contains("\"forestall\" names no Lease; write NAMESPACE/NAME"),
+        "{lease}"
+    );
+    let alone = refused(|command| {
+        command.args(["--no-cluster", "--lease", "forestall/forestall"]);
+    });
+    assert!(alone.contains("cannot be used with"), "{alone}");
 }
 
 #[tokio::test]
