@@ -13,7 +13,7 @@
 //! No arrow turns back. Guardrails are pure: they ask questions before, and judge on the evidence
 //! after. Only [`lookup`] and [`report`] touch the world, only [`verdict`] knows modes, and only
 //! [`webhook`] knows the API's shapes. The webhook and `forestall check` are two doors to one
-//! engine, the [`guard`].
+//! engine, the [`guard`]. Beside them, [`certificates`] keeps what the webhook serves.
 //!
 //! The way through: `main` > `cli/serve` > `webhook/handler` > `guard` > `rules/missing_image` >
 //! `verdict` > `webhook/answer` > `report`.

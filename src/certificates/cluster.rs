@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::kept::Kept;
 use super::{KeepError, Settings, replicas};
+use crate::lookup::cluster::WATCH_SECONDS;
 use crate::report::metrics::{Metrics, WebhookLabel};
 use crate::webhook::tls::SecretName;
 
@@ -33,8 +34,6 @@ const MANAGER: &str = "forestall";
 const MANAGED_BY: [&str; 2] = ["app.kubernetes.io/managed-by", "forestall"];
 /// cert-manager writes this on a Secret that it keeps (its `CertificateNameKey`).
 const CERT_MANAGER: &str = "cert-manager.io/certificate-name";
-/// How long one watch request lasts, in seconds.
-const WATCH_SECONDS: u32 = 60;
 
 const SECRET_RIGHTS: &str = "create on secrets, and get, list, watch and update on this one";
 const CONFIGURATION_RIGHTS: &str = "get, list, watch and patch on it";
@@ -241,8 +240,8 @@ impl Configurations {
         let mut patch =
             vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
         patch.extend(wrong.iter().map(|place| {
-            let path = format!("/webhooks/{place}/clientConfig/caBundle");
-            json!({"op": "add", "path": path, "value": bundle})
+            let to = format!("/webhooks/{place}/clientConfig/caBundle");
+            json!({"op": "add", "path": to, "value": bundle})
         }));
         let patch = serde_json::from_value(Value::Array(patch))
             .map_err(|error| self.about(&name, "patched", kube::Error::SerdeError(error)))?;

@@ -35,7 +35,7 @@ use crate::rules::catalogue::CATALOGUE;
 
 /// How long one watch request lasts, in seconds. kube drops a connection that has been silent for
 /// five seconds more, so this also bounds how long a dead one goes unseen.
-const WATCH_SECONDS: u32 = 60;
+pub(crate) const WATCH_SECONDS: u32 = 60;
 
 /// How long the view waits for the API server.
 #[derive(Clone, Copy, Debug)]

@@ -90,6 +90,11 @@ fn a_leaf_is_for_a_server_of_these_names_and_begins_an_hour_before() {
 fn two_thirds_through_its_life_a_leaf_is_renewed_and_then_an_authority() {
     let kept = settled(0);
     assert!(leaf(next(&kept, 60)).contains("two thirds"));
+    let unable = kept.next(false, Duration::ZERO, &names(), &Times::default(), at(60));
+    assert!(
+        leaf(unable).contains("two thirds"),
+        "though nobody may write the caBundle"
+    );
     let kept = with_leaf(&kept, 1200);
     assert_eq!(next(&kept, 1216), Step::Rest);
     assert!(authority(next(&kept, 1217)).contains("two thirds"));
