@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::StreamExt;
-use futures::future::try_join3;
+use futures::future::try_join;
 use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -93,18 +93,17 @@ impl Cluster {
         select_all(all).boxed()
     }
 
+    /// The Secret last: so whoever reads slowly never takes an older Secret for the reason to change
+    /// a newer configuration.
     pub(super) async fn read(&self) -> Result<Seen, KeepError> {
         let [mutating, validating] = &self.configurations;
-        let secret = async {
-            let secret = self.secrets.get_opt(&self.name.name).await;
-            secret.map_err(|error| self.about_secret("read", error))
-        };
-        let (secret, mutating, validating) = try_join3(
-            secret,
+        let (mutating, validating) = try_join(
             mutating.read(&self.configuration),
             validating.read(&self.configuration),
         )
         .await?;
+        let secret = self.secrets.get_opt(&self.name.name).await;
+        let secret = secret.map_err(|error| self.about_secret("read", error))?;
         if let Some(owner) = secret.as_ref().and_then(|secret| owner(&secret.metadata)) {
             let name = self.name.clone();
             return Err(KeepError::Foreign { name, owner });

@@ -215,9 +215,12 @@ impl Kept {
         let Some(authority) = trusted.first() else {
             return Err("there is none yet".to_owned());
         };
+        if self.signing_key.is_empty() {
+            return Err(format!("{SIGNING_KEY} is gone"));
+        }
         let key = self
             .key()
-            .map_err(|error| format!("{SIGNING_KEY}: {error}"))?;
+            .map_err(|_| format!("{SIGNING_KEY} holds no private key in PEM"))?;
         let public = x509_parser::parse_x509_certificate(authority)
             .map(|(_, certificate)| certificate.public_key().raw.to_vec())
             .unwrap_or_default();

@@ -205,8 +205,11 @@ fn an_authority_that_cannot_sign_is_replaced_and_those_before_it_stay_trusted() 
             change(&long, &kept.signing_key),
             "more than the 65536 bytes",
         ),
-        (change(&kept.authorities, b""), "ca.key: "),
-        (change(&kept.authorities, &long), "ca.key: "),
+        (change(&kept.authorities, b""), "ca.key is gone"),
+        (
+            change(&kept.authorities, &long),
+            "ca.key holds no private key",
+        ),
         (
             change(&kept.authorities, &other.signing_key),
             "ca.key is not the key of",
