@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::StreamExt;
-use futures::future::try_join3;
+use futures::future::try_join;
 use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::kept::Kept;
 use super::{KeepError, Settings, replicas};
+use crate::lookup::cluster::WATCH_SECONDS;
 use crate::object_name::ObjectName;
 use crate::report::metrics::{Metrics, WebhookLabel};
 
@@ -33,8 +34,6 @@ const MANAGER: &str = "forestall";
 const MANAGED_BY: [&str; 2] = ["app.kubernetes.io/managed-by", "forestall"];
 /// cert-manager writes this on a Secret that it keeps (its `CertificateNameKey`).
 const CERT_MANAGER: &str = "cert-manager.io/certificate-name";
-/// How long one watch request lasts, in seconds.
-const WATCH_SECONDS: u32 = 60;
 
 const SECRET_RIGHTS: &str = "create on secrets, and get, list, watch and update on this one";
 const CONFIGURATION_RIGHTS: &str = "get, list, watch and patch on it";
@@ -94,18 +93,17 @@ impl Cluster {
         select_all(all).boxed()
     }
 
+    /// The Secret last: so whoever reads slowly never takes an older Secret for the reason to change
+    /// a newer configuration.
     pub(super) async fn read(&self) -> Result<Seen, KeepError> {
         let [mutating, validating] = &self.configurations;
-        let secret = async {
-            let secret = self.secrets.get_opt(&self.name.name).await;
-            secret.map_err(|error| self.about_secret("read", error))
-        };
-        let (secret, mutating, validating) = try_join3(
-            secret,
+        let (mutating, validating) = try_join(
             mutating.read(&self.configuration),
             validating.read(&self.configuration),
         )
         .await?;
+        let secret = self.secrets.get_opt(&self.name.name).await;
+        let secret = secret.map_err(|error| self.about_secret("read", error))?;
         if let Some(owner) = secret.as_ref().and_then(|secret| owner(&secret.metadata)) {
             let name = self.name.clone();
             return Err(KeepError::Foreign { name, owner });
@@ -241,8 +239,8 @@ impl Configurations {
         let mut patch =
             vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
         patch.extend(wrong.iter().map(|place| {
-            let path = format!("/webhooks/{place}/clientConfig/caBundle");
-            json!({"op": "add", "path": path, "value": bundle})
+            let to = format!("/webhooks/{place}/clientConfig/caBundle");
+            json!({"op": "add", "path": to, "value": bundle})
         }));
         let patch = serde_json::from_value(Value::Array(patch))
             .map_err(|error| self.about(&name, "patched", kube::Error::SerdeError(error)))?;

@@ -32,6 +32,9 @@ const SIGNING_KEY: &str = "ca.key";
 /// again before every replica has followed.
 const MOST_AUTHORITIES: usize = 8;
 
+/// Why what is still good is made anew.
+const RENEWAL: &str = "two thirds of the life of the last one are over";
+
 /// The data of the Secret. A key that is not there is one without a byte.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Kept {
@@ -114,11 +117,16 @@ impl Kept {
         match self.signer(now) {
             Err(why) => return Step::Authority(why),
             Ok(true) if leaf.as_ref().is_ok_and(|leaf| leaf.signed_by == 0) => {
-                return Step::Authority(
-                    "two thirds of the life of the last one are over".to_owned(),
-                );
+                return Step::Authority(RENEWAL.to_owned());
             }
             Ok(_) => {}
+        }
+        if let Ok(leaf) = &leaf
+            && leaf.signed_by == 0
+            && leaf.is_due
+        {
+            // It changes nothing about trust, so it must not wait for what nobody may be able to write.
+            return Step::Leaf(RENEWAL.to_owned());
         }
         if !configured {
             return Step::Configure;
@@ -132,10 +140,6 @@ impl Kept {
         };
         match leaf {
             Err(why) => after_settling(Step::Leaf(why)),
-            Ok(Leaf {
-                signed_by: 0,
-                is_due: true,
-            }) => Step::Leaf("two thirds of the life of the last one are over".to_owned()),
             Ok(Leaf { signed_by: 0, .. }) if is_alone => Step::Rest,
             Ok(Leaf { signed_by: 0, .. }) => after_settling(Step::Ask),
             Ok(_) => after_settling(Step::Leaf("there is a new authority".to_owned())),
@@ -211,9 +215,12 @@ impl Kept {
         let Some(authority) = trusted.first() else {
             return Err("there is none yet".to_owned());
         };
+        if self.signing_key.is_empty() {
+            return Err(format!("{SIGNING_KEY} is gone"));
+        }
         let key = self
             .key()
-            .map_err(|error| format!("{SIGNING_KEY}: {error}"))?;
+            .map_err(|_| format!("{SIGNING_KEY} holds no private key in PEM"))?;
         let public = x509_parser::parse_x509_certificate(authority)
             .map(|(_, certificate)| certificate.public_key().raw.to_vec())
             .unwrap_or_default();

@@ -66,7 +66,8 @@ pub struct Serve {
     /// Where probes and Prometheus ask
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8080")]
     admin_listen: SocketAddr,
-    /// The certificate, in PEM, with its issuers after it; without it, one is made for localhost
+    /// The certificate, in PEM, with its issuers after it; without it and --tls-secret, one is made
+    /// for localhost
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM

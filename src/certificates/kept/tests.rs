@@ -90,6 +90,11 @@ fn a_leaf_is_for_a_server_of_these_names_and_begins_an_hour_before() {
 fn two_thirds_through_its_life_a_leaf_is_renewed_and_then_an_authority() {
     let kept = settled(0);
     assert!(leaf(next(&kept, 60)).contains("two thirds"));
+    let unable = kept.next(false, Duration::ZERO, &names(), &Times::default(), at(60));
+    assert!(
+        leaf(unable).contains("two thirds"),
+        "though nobody may write the caBundle"
+    );
     let kept = with_leaf(&kept, 1200);
     assert_eq!(next(&kept, 1216), Step::Rest);
     assert!(authority(next(&kept, 1217)).contains("two thirds"));
@@ -200,8 +205,11 @@ fn an_authority_that_cannot_sign_is_replaced_and_those_before_it_stay_trusted() 
             change(&long, &kept.signing_key),
             "more than the 65536 bytes",
         ),
-        (change(&kept.authorities, b""), "ca.key: "),
-        (change(&kept.authorities, &long), "ca.key: "),
+        (change(&kept.authorities, b""), "ca.key is gone"),
+        (
+            change(&kept.authorities, &long),
+            "ca.key holds no private key",
+        ),
         (
             change(&kept.authorities, &other.signing_key),
             "ca.key is not the key of",

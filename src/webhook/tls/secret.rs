@@ -12,10 +12,7 @@ use kube::{Api, Client};
 use tokio::time::sleep;
 
 use super::{Certificates, Source};
-
-/// How long one watch request lasts, in seconds. kube drops a connection that has been silent for
-/// five seconds more, so this also bounds how long a dead one goes unseen.
-const WATCH_SECONDS: u32 = 60;
+use crate::lookup::cluster::WATCH_SECONDS;
 
 impl Certificates {
     /// Watches the Secret for ever, and serves what it holds. Without a Secret, never does a thing.

@@ -172,11 +172,14 @@ async fn leaf_and_authority_are_renewed_without_a_lost_request() {
     release.publish(&["127.0.0.1", "127.0.0.2"]);
     release.register(one.port);
     let metrics = Arc::new(Metrics::default());
-    let keeper = tokio::spawn(keep(
-        kube,
-        settings(&release, one.port),
-        Arc::clone(&metrics),
-    ));
+    let begin = || {
+        tokio::spawn(keep(
+            kube.clone(),
+            settings(&release, one.port),
+            Arc::clone(&metrics),
+        ))
+    };
+    let dies = begin();
     for replica in [&one, &other] {
         let served = timeout(Duration::from_mins(1), replica.certificates.served());
         served.await.unwrap();
@@ -203,6 +206,9 @@ async fn leaf_and_authority_are_renewed_without_a_lost_request() {
         certificates_in(&release.trusted("validating")) == 2
     })
     .await;
+    // In the middle of it the leader dies; the next one knows only what it reads.
+    dies.abort();
+    let keeper = begin();
     soon("one authority", || {
         certificates_in(&release.trusted("validating")) == 1
     })
