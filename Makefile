@@ -1,7 +1,7 @@
 # The commands of this repository. A plain `make` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench chart tools fmt clippy rustdoc deny unit offline cluster
+.PHONY: help demo test bench chart tools fmt clippy rustdoc deny unit offline cluster node
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,3 +43,7 @@ offline: ## Stage: docs/rules cases, the webhook and the command line, without a
 
 cluster: ## Stage: a real control plane and a real registry
 	cargo test --locked --test cluster
+
+node: ## Stage: the image and the chart on a real node; needs root
+	@.ci/tools.sh buildah runc nft conntrack ip /usr/lib/cni/bridge /etc/ssl/certs/ca-certificates.crt
+	cargo test --locked --test node

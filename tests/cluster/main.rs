@@ -22,9 +22,13 @@ mod registry_server;
 #[path = "../support/site.rs"]
 mod site;
 
+mod background;
+mod certificates;
+mod doctor;
 mod chart;
 mod doors;
 mod incidents;
+mod leader;
 mod patched;
 mod requests;
 mod view;

@@ -21,7 +21,9 @@ mod registry_server;
 mod scripted;
 
 mod catalogue;
+mod certs;
 mod check;
+mod doctor;
 mod documents;
 mod image_reference;
 mod pages;
