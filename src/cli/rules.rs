@@ -17,7 +17,7 @@ use crate::rules::catalogue::{self, CATALOGUE};
 ///
 /// As JSON, each has name, summary, incident, repairs (whether it patches, and so belongs to the
 /// mutating webhook too), settings (its own keys in the configuration), rules (what it judges, as a
-/// webhook configuration writes it) and permissions (what it watches in the cluster, as a ClusterRole
+/// webhook configuration writes it) and permissions (what it watches in the cluster, as RBAC
 /// writes it).
 #[derive(Debug, clap::Args)]
 pub struct Rules {
