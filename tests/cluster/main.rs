@@ -24,8 +24,8 @@ mod site;
 
 mod background;
 mod certificates;
-mod doctor;
 mod chart;
+mod doctor;
 mod doors;
 mod incidents;
 mod leader;
