@@ -236,20 +236,21 @@ impl Configurations {
         let bundle = BASE64.encode(bundle);
         // The places of webhooks are those of this version.
         let version = seen.metadata.resource_version.as_deref();
-        let mut patch =
+        let mut operations =
             vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
-        patch.extend(wrong.iter().map(|place| {
+        operations.extend(wrong.iter().map(|place| {
             let to = format!("/webhooks/{place}/clientConfig/caBundle");
             json!({"op": "add", "path": to, "value": bundle})
         }));
-        let patch = serde_json::from_value(Value::Array(patch))
+        let operations = serde_json::from_value(Value::Array(operations))
             .map_err(|error| self.about(&name, "patched", kube::Error::SerdeError(error)))?;
         let by = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let patched = self.api.patch(&name, &by, &Patch::Json::<()>(patch)).await;
-        patched.map_err(|error| self.about(&name, "patched", error))?;
+        let patch = Patch::Json::<()>(operations);
+        let written = self.api.patch(&name, &by, &patch).await;
+        written.map_err(|error| self.about(&name, "patched", error))?;
         let webhook = self.webhook;
         tracing::info!("wrote the caBundle of the {webhook} webhook configuration {name}");
         Ok(())
