@@ -14,6 +14,7 @@
 //! What reviews say never comes here: a forged review writes no Event and moves no gauge.
 
 mod follower;
+mod rounds;
 mod shown;
 mod tally;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::ApiResource;
@@ -13,9 +12,10 @@ use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::Background;
+use super::rounds::Rounds;
 use super::shown::Shown;
 use super::tally::{Tally, resource};
-use super::{Background, Pace};
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::Unknown;
 use crate::guard::Guard;
@@ -62,18 +62,6 @@ struct Known {
     /// The round in which it was judged.
     round: u32,
     list: u32,
-}
-
-/// When what is judged again. A round may take several lists, where one is cut off.
-#[derive(Debug)]
-struct Rounds {
-    now: u32,
-    /// The round in which everything was last to be judged.
-    of_everything: u32,
-    everything_at: Instant,
-    open_at: Option<Instant>,
-    pause: Duration,
-    look_at: Instant,
 }
 
 /// Why a kind is not shown.
@@ -191,10 +179,10 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
         }
         let label = shown.namespace().map(|namespace| self.label(namespace));
         let (uid, content) = (shown.uid().to_owned(), shown.content);
-        let (list, round) = (self.list, self.rounds.now);
+        let (list, round) = (self.list, self.rounds.now());
         if let Some(known) = self.known.get_mut(&uid) {
             known.list = list;
-            if known.content == content && !self.rounds.is_due(known) {
+            if known.content == content && !self.rounds.is_due(known.round, known.is_open) {
                 return;
             }
         }
@@ -376,74 +364,6 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
     }
 }
 
-// === impl Rounds ===
-
-impl Rounds {
-    fn new(pace: Pace, now: Instant) -> Self {
-        Self {
-            now: 1,
-            of_everything: 1,
-            everything_at: now + pace.everything,
-            open_at: None,
-            pause: pace.unknown,
-            look_at: now + pace.look,
-        }
-    }
-
-    fn is_due(&self, known: &Known) -> bool {
-        known.round < self.of_everything || known.is_open && known.round < self.now
-    }
-
-    /// Something was unknown that may be known later.
-    fn open(&mut self) {
-        self.open_at.get_or_insert(Instant::now() + self.pause);
-    }
-
-    /// A round has ended. What is still open waits for longer and longer.
-    fn end(&mut self, pace: Pace, is_open: bool, now: Instant) {
-        if is_open {
-            self.open_at = Some(now + self.pause);
-            self.pause = (self.pause * 2).min(pace.everything);
-        } else {
-            self.open_at = None;
-            self.pause = pace.unknown;
-        }
-        if self.now == self.of_everything {
-            self.everything_at = now + pace.everything;
-        }
-    }
-
-    fn next(&self) -> Instant {
-        let at = self.everything_at.min(self.look_at);
-        self.open_at.map_or(at, |open_at| open_at.min(at))
-    }
-
-    /// Begins a round, where one is due.
-    fn begin(&mut self, now: Instant) -> bool {
-        if self.everything_at <= now {
-            self.begin_everything();
-            return true;
-        }
-        let is_open = self.open_at.is_some_and(|at| at <= now);
-        self.now += u32::from(is_open);
-        is_open
-    }
-
-    fn begin_everything(&mut self) {
-        self.now += 1;
-        self.of_everything = self.now;
-    }
-
-    /// Whether it is time to look at the labels.
-    fn look(&mut self, pace: Pace, now: Instant) -> bool {
-        let is_time = self.look_at <= now;
-        if is_time {
-            self.look_at = now + pace.look;
-        }
-        is_time
-    }
-}
-
 fn is_known(label: NamespaceLabel) -> bool {
     matches!(label, NamespaceLabel::Known(_))
 }
@@ -464,63 +384,4 @@ fn may_be_known_later(reason: &Unknown) -> bool {
         reason,
         Unknown::TimedOut | Unknown::NotSynced | Unknown::Registry { .. }
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn known(round: u32, is_open: bool) -> Known {
-        Known {
-            is_open,
-            round,
-            ..Known::default()
-        }
-    }
-
-    #[test]
-    fn what_is_open_waits_longer_each_time() {
-        let pace = Pace::default();
-        let start = Instant::now();
-        let mut rounds = Rounds::new(pace, start);
-        let mut now = start + SECOND;
-        rounds.end(pace, true, now);
-        let mut pauses = Vec::new();
-        for _ in 0..5 {
-            let next = rounds.open_at.unwrap();
-            assert!(rounds.begin(next) && !rounds.is_due(&known(1, false)));
-            pauses.push((next - now).as_secs() / 60);
-            now = next;
-            rounds.end(pace, true, now);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16]);
-        // Whatever is known then waits a minute again, should it be unknown once more.
-        rounds.end(pace, false, now);
-        assert_eq!((rounds.open_at, rounds.pause), (None, pace.unknown));
-    }
-
-    #[test]
-    fn a_round_that_is_cut_off_goes_on_where_it_was() {
-        let pace = Pace::default();
-        let start = Instant::now();
-        let mut rounds = Rounds::new(pace, start);
-        rounds.end(pace, true, start);
-        // Only what is open is due after a minute, and each of it once.
-        assert!(!rounds.begin(start + SECOND));
-        assert!(rounds.begin(start + pace.unknown));
-        assert!(rounds.is_due(&known(1, true)) && !rounds.is_due(&known(1, false)));
-        assert!(
-            !rounds.is_due(&known(2, true)),
-            "judged in this round already"
-        );
-        rounds.end(pace, false, start + pace.unknown);
-        // Everything is due after an hour.
-        assert!(!rounds.begin(start + pace.unknown + SECOND));
-        assert!(rounds.begin(start + pace.everything));
-        assert!(rounds.is_due(&known(2, false)) && !rounds.is_due(&known(3, false)));
-        rounds.end(pace, false, start + pace.everything + SECOND);
-        assert!(!rounds.begin(start + pace.everything + 2 * SECOND));
-    }
 }
