@@ -24,7 +24,7 @@ fn guarded(namespace: &str) -> Pace<'_> {
 }
 
 /// An object that a cluster needs to recover, or that nobody guards.
-fn free<'text>(namespace: &'text str, object: Value) -> Pace<'text> {
+fn free(namespace: &str, object: Value) -> Pace<'_> {
     Pace {
         namespace,
         object,
