@@ -15,6 +15,9 @@ use tokio::time::interval;
 
 use crate::node_under_test::Node;
 
+/// Where so many requests are not answered yet, the next one waits: more would only bring the machine down.
+const MOST_IN_FLIGHT: usize = 500;
+
 /// What became of one request.
 #[derive(Debug)]
 pub struct Sent {
@@ -27,7 +30,7 @@ pub struct Sent {
 /// Requests that are sent until it is stopped, beside what the test does.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    sender: JoinHandle<Vec<Sent>>,
+    sender: Option<JoinHandle<Vec<Sent>>>,
 }
 
 /// What to send, and how often.
@@ -66,25 +69,42 @@ impl Load {
                 ..PostParams::default()
             };
             let mut clock = interval(Duration::from_secs(1) / per_second);
-            let mut requests = JoinSet::new();
+            let (mut requests, mut sent) = (JoinSet::new(), Vec::new());
             while !stopped.load(Ordering::Relaxed) {
                 clock.tick().await;
+                if requests.len() == MOST_IN_FLIGHT {
+                    sent.extend(requests.join_next().await.map(Result::unwrap));
+                }
                 requests.spawn(send(api.clone(), object.clone(), parameters.clone()));
             }
-            requests.join_all().await
+            sent.extend(requests.join_all().await);
+            sent
         };
         // A thread takes the network of the one that starts it.
         let sender = std::thread::spawn(|| {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             runtime.enable_all().build().unwrap().block_on(sending)
         });
-        Self { stop, sender }
+        Self {
+            stop,
+            sender: Some(sender),
+        }
     }
 
     /// Waits for the last answers, and gives all.
-    pub fn stop(self) -> Vec<Sent> {
+    pub fn stop(mut self) -> Vec<Sent> {
         self.stop.store(true, Ordering::Relaxed);
-        self.sender.join().unwrap()
+        self.sender.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Load {
+    /// A test that fails sends nothing into the next one.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(sender) = self.sender.take() {
+            let _ = sender.join();
+        }
     }
 }
 

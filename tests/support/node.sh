@@ -190,15 +190,20 @@ push_pause() {
 # Every name that is not in the cluster does not exist.
 start_dns() {
     cat >Corefile <<COREFILE
-.:53 {
+cluster.local {
     bind $address
     errors
-    hosts hosts registry.test {
-        fallthrough
-    }
-    kubernetes cluster.local {
+    kubernetes {
         kubeconfig $KUBECONFIG
     }
+}
+registry.test {
+    bind $address
+    errors
+    hosts hosts
+}
+. {
+    bind $address
     template ANY ANY {
         rcode NXDOMAIN
     }
