@@ -25,6 +25,8 @@ pub enum Operation {
 pub enum Door {
     /// The API server asks; defaults are already filled in.
     Admission,
+    /// It is in the cluster already: nothing is asked, and nothing can be answered.
+    Cluster,
     /// A manifest, as somebody wrote it.
     Files,
 }
@@ -61,7 +63,8 @@ pub struct Review {
     pub door: Door,
 }
 
-/// A group and kind that a guardrail watches.
+/// A group and kind that a guardrail watches. All of them are namespaced, and the webhook is
+/// registered for that scope alone; the first that is not needs a field for its scope here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchedKind {
     /// API group, empty for the core group.

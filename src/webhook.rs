@@ -15,6 +15,7 @@ pub mod handler;
 mod memory;
 mod object;
 pub mod server;
+pub(crate) mod stored;
 pub mod tls;
 mod weight;
 

@@ -2,7 +2,6 @@
 
 mod configuration;
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -12,15 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use futures::future::OptionFuture;
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::configuration::{Configuration, LiveWebhook, guard};
 use super::FAILED;
 use crate::admin::{self, Readiness};
+use crate::background::{Background, Pace};
+use crate::certificates::{self, Settings, Times};
+use crate::leader::{self, Candidate};
 use crate::lookup::cluster::ClusterView;
+use crate::object_name::ObjectName;
 use crate::quantity::Quantity;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
@@ -37,6 +42,8 @@ const SPARE_WORKERS: usize = 1;
 const LEAST_MEMORY: i128 = 32 << 20;
 /// Connections to the port for operators: some probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 100;
+/// What /readyz waits for: that there is a certificate to serve.
+const CERTIFICATE: &str = "certificate";
 /// What /readyz waits for: that the cluster was seen, or not in time.
 const CLUSTER: &str = "cluster";
 /// What /readyz waits for: that the server is not leaving.
@@ -59,15 +66,30 @@ pub struct Serve {
     /// Where probes and Prometheus ask
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8080")]
     admin_listen: SocketAddr,
-    /// The certificate, in PEM, with its issuers after it; without it, one is made for localhost
+    /// The certificate, in PEM, with its issuers after it; without it and --tls-secret, one is made
+    /// for localhost
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// The Secret that holds the certificate; the leader makes and renews it
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "no_cluster"])]
+    #[arg(requires_all = ["tls_service", "webhook_configuration", "lease"])]
+    tls_secret: Option<ObjectName>,
+    /// The Service that the API server calls, in the namespace of the Secret
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    tls_service: Option<String>,
+    /// The name of the mutating and of the validating webhook configuration that get the caBundle
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    webhook_configuration: Option<String>,
     /// Run without a cluster: no namespace labels, and what is only known there is unknown
     #[arg(long)]
     no_cluster: bool,
+    /// The Lease by which one of several replicas leads: it judges what is in the cluster already,
+    /// and writes Events and the gauges of it; without it, nobody does
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "no_cluster")]
+    lease: Option<ObjectName>,
     /// How much memory it may have, such as 256Mi or a number of bytes: in a container, its memory
     /// limit. Reviews get half of it, connections a quarter, and what is more is turned away. Without
     /// it, reviews get 128 MiB
@@ -113,7 +135,11 @@ impl Serve {
             admin_listen,
             tls_cert,
             tls_key,
+            tls_secret,
+            tls_service,
+            webhook_configuration,
             no_cluster,
+            lease,
             memory_limit,
             log_format: _,
         } = self;
@@ -124,25 +150,41 @@ impl Serve {
         let files = tls_cert
             .zip(tls_key)
             .map(|(certificate, key)| Files { certificate, key });
-        let (certificates, own) = certificates(files, &metrics)?;
+        let (certificates, own) = certificates(files, tls_secret.clone(), &metrics)?;
         let listener = bind("--listen", listen).await?;
         let admin_listener = bind("--admin-listen", admin_listen).await?;
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
-        let readiness = Arc::new(Readiness::waiting_for(&[CLUSTER]));
+        let readiness = Arc::new(Readiness::waiting_for(&[CERTIFICATE, CLUSTER]));
         readiness.set(STAYING, true);
-        let cluster = if no_cluster {
+        readiness.set(CERTIFICATE, tls_secret.is_none());
+        let client = if no_cluster {
             readiness.set(CLUSTER, true);
             None
         } else {
-            let (view, seen) = cluster(&metrics).await?;
+            Some(client().await?)
+        };
+        let kept = tls_secret.zip(tls_service).zip(webhook_configuration);
+        let kept = kept.map(|((secret, service), webhook_configuration)| Settings {
+            secret,
+            service,
+            webhook_configuration,
+            port: address.port(),
+            times: Times::default(),
+        });
+        if let (Some(client), Some(_)) = (&client, &kept) {
+            let (certificates, readiness) = (Arc::clone(&certificates), Arc::clone(&readiness));
+            tokio::spawn(follow_secret(client.clone(), certificates, readiness));
+        }
+        let cluster = client.as_ref().map(|client| {
+            let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics));
             let readiness = Arc::clone(&readiness);
             tokio::spawn(async move {
                 seen.await;
                 readiness.set(CLUSTER, true);
             });
-            Some(view)
-        };
+            view
+        });
         let guard = guard(config, None, cluster, &metrics)?;
         let limits = memory_limit.map_or_else(Default::default, webhook::Limits::for_memory);
         let webhook = Webhook::new(guard, Arc::clone(&metrics), limits);
@@ -163,8 +205,14 @@ impl Serve {
             router: webhook::router(Arc::clone(&webhook)),
             tls: Some(certificates.server_config()?),
             limits: memory_limit.map_or_else(Limits::default, Limits::for_memory),
-            metrics: Some(metrics),
+            metrics: Some(Arc::clone(&metrics)),
         };
+        let (leave, leaving) = watch::channel(false);
+        if let Some((client, lease)) = client.zip(lease) {
+            let webhook = Arc::clone(&webhook);
+            let told = told(leaving.clone());
+            tokio::spawn(lead(client, lease, kept, webhook, metrics, told));
+        }
         if let Some(pem) = own {
             introduce(&pem, address.port());
         }
@@ -172,7 +220,7 @@ impl Serve {
         // To the end of the process: probes must see that it is leaving.
         tokio::spawn(admin.run(std::future::pending()));
         tokio::spawn(look_again(certificates, configuration, webhook, hangup));
-        Ok(until_stopped(server, signals, &readiness).await)
+        Ok(until_stopped(server, signals, &readiness, leave, told(leaving)).await)
     }
 }
 
@@ -194,9 +242,13 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
 /// The certificate to serve, and its PEM where it was made here.
 fn certificates(
     files: Option<Files>,
+    secret: Option<ObjectName>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<Certificates>, Option<String>)> {
     let metrics = Arc::clone(metrics);
+    if let Some(secret) = secret {
+        return Ok((Arc::new(Certificates::from_secret(secret, metrics)), None));
+    }
     if let Some(files) = files {
         return Ok((Arc::new(Certificates::from_files(files, metrics)?), None));
     }
@@ -204,20 +256,67 @@ fn certificates(
     Ok((Arc::new(certificates), Some(pem)))
 }
 
+/// Serves what the Secret holds, and is ready when it holds something.
+async fn follow_secret(
+    client: kube::Client,
+    certificates: Arc<Certificates>,
+    readiness: Arc<Readiness>,
+) {
+    let ready = async {
+        certificates.served().await;
+        readiness.set(CERTIFICATE, true);
+    };
+    tokio::join!(certificates.follow(client), ready);
+}
+
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| anyhow!("{flag} {address}: {error}; name a free address of this machine"))
 }
 
-async fn cluster(
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(ClusterView, impl Future<Output = ()> + use<>)> {
-    let client = kube::Client::try_default().await.map_err(|error| {
+async fn client() -> anyhow::Result<Client> {
+    Client::try_default().await.map_err(|error| {
         anyhow!(
             "{error}; run in a pod with a service account, set KUBECONFIG, or give --no-cluster"
         )
-    })?;
-    Ok(ClusterView::start(client, Arc::clone(metrics)))
+    })
+}
+
+/// Does what only one replica does, while this one is it.
+async fn lead(
+    client: Client,
+    lease: ObjectName,
+    kept: Option<Settings>,
+    webhook: Arc<LiveWebhook>,
+    metrics: Arc<Metrics>,
+    leaving: impl Future<Output = ()>,
+) {
+    let identity = leader::identity();
+    let background = Arc::new(Background::new(
+        client.clone(),
+        webhook,
+        identity.clone(),
+        Arc::clone(&metrics),
+        Pace::default(),
+    ));
+    let work = || {
+        let background = Arc::clone(&background);
+        let keep = kept
+            .clone()
+            .map(|settings| certificates::keep(client.clone(), settings, Arc::clone(&metrics)));
+        async move {
+            tokio::join!(background.run(), OptionFuture::from(keep));
+        }
+    };
+    Candidate::new(client.clone(), lease, identity, Arc::clone(&metrics))
+        .run(work, leaving)
+        .await;
+}
+
+/// Ends when the process is told to leave.
+async fn told(mut leaving: watch::Receiver<bool>) {
+    // The sender is kept until it has sent.
+    let _ = leaving.wait_for(|leaving| *leaving).await;
 }
 
 /// Tells a person at a terminal how to ask.
@@ -273,21 +372,18 @@ async fn until_stopped(
     server: Server,
     mut signals: StopSignals,
     readiness: &Readiness,
+    leave: watch::Sender<bool>,
+    leaving: impl Future<Output = ()>,
 ) -> ExitCode {
-    let (leave, told) = oneshot::channel::<()>();
-    let told = async {
-        // The sender is kept until it has sent.
-        let _ = told.await;
-    };
     let insisted = async {
         signals.next().await;
         readiness.set(STAYING, false);
         tracing::info!("leaving; a second signal ends it at once");
-        let _ = leave.send(());
+        leave.send_replace(true);
         signals.next().await;
     };
     tokio::select! {
-        () = server.run(told) => {
+        () = server.run(leaving) => {
             tracing::info!("left");
             ExitCode::SUCCESS
         }

@@ -5,6 +5,7 @@
 //! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
 
 pub(super) mod argocd;
+mod permissions;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::permissions::permissions;
 use self::watched::Watched;
+pub(crate) use self::watched::{LONGEST_PAUSE, status_code};
 use super::MODE_LABEL;
 use crate::evidence::Unknown;
 use crate::report::metrics::Metrics;
@@ -35,7 +38,7 @@ use crate::rules::catalogue::CATALOGUE;
 
 /// How long one watch request lasts, in seconds. kube drops a connection that has been silent for
 /// five seconds more, so this also bounds how long a dead one goes unseen.
-const WATCH_SECONDS: u32 = 60;
+pub(crate) const WATCH_SECONDS: u32 = 60;
 
 /// How long the view waits for the API server.
 #[derive(Clone, Copy, Debug)]

@@ -37,7 +37,7 @@ const LEAST: Duration = Duration::from_millis(50);
 
 /// Bytes of a body above which it is worth to look at it closely, and beside the workers. Most have
 /// some thousand.
-const LARGE: usize = 256 << 10;
+pub(super) const LARGE: usize = 256 << 10;
 
 /// Which part of the time facts may take: the rest is for judging on what has arrived.
 const FOR_FACTS: f64 = 0.9;
@@ -321,7 +321,8 @@ fn asked_timeout(query: Option<&str>) -> Option<Duration> {
     Some(Duration::from_secs(seconds.into()))
 }
 
-fn today() -> Date {
+/// Today, for exemptions that end.
+pub(crate) fn today() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 

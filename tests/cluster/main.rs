@@ -26,8 +26,13 @@ mod siege;
 #[path = "../support/site.rs"]
 mod site;
 
+mod background;
+mod certificates;
+mod chart;
+mod doctor;
 mod doors;
 mod incidents;
+mod leader;
 mod memory;
 mod patched;
 mod requests;

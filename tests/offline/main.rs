@@ -23,7 +23,9 @@ mod scripted;
 mod siege;
 
 mod catalogue;
+mod certs;
 mod check;
+mod doctor;
 mod documents;
 mod image_reference;
 mod pages;

@@ -135,12 +135,28 @@ impl Site {
 impl Forestall {
     /// Starts it with this configuration, and waits until it is ready.
     pub fn start(cluster: &ControlPlane, config: &str) -> Self {
+        Self::start_with(cluster.kubeconfig(), config, &[])
+    }
+
+    /// The same by another kubeconfig and with more flags.
+    pub fn start_with(kubeconfig: &Path, config: &str, flags: &[&str]) -> Self {
+        let [certificate, key] = ["tls.crt", "tls.key"].map(|file| pki().path(file));
+        let [certificate, key] = [&certificate, &key].map(|path| path.to_str().unwrap());
+        let listen = ["--listen", "127.0.0.1:0"];
+        let tls = ["--tls-cert", certificate, "--tls-key", key];
+        let forestall = Self::launch(kubeconfig, config, &[&listen[..], &tls, flags].concat());
+        eventually("readiness", || forestall.is_ready());
+        forestall
+    }
+
+    /// Starts it with these flags, and waits until it says where it listens.
+    pub fn launch(kubeconfig: &Path, config: &str, flags: &[&str]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
         let log = File::create(files.path().join("log")).unwrap();
         // Ends the program when the test does, even where that is killed.
-        let watchdog = "\"$@\" & child=$!
+        let watchdog = "\"$@\" & child=$!; echo $child >\"$PID_FILE\"
             while kill -0 $child && { read -r -t 1 _ || (($? > 128)); }; do :; done
             kill -KILL $child; wait";
         let supervisor = Command::new("bash")
@@ -152,10 +168,10 @@ impl Forestall {
                 "serve",
             ])
             .args([Path::new("--config"), &path])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
-            .args([Path::new("--tls-key"), &pki().path("tls.key")])
-            .env("KUBECONFIG", cluster.kubeconfig())
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(flags)
+            .env("KUBECONFIG", kubeconfig)
+            .env("PID_FILE", files.path().join("pid"))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -172,10 +188,11 @@ impl Forestall {
         });
         let (address, admin) = forestall.addresses().unwrap();
         (forestall.port, forestall.admin) = (address.port(), admin);
-        eventually("readiness", || {
-            forestall.get("/readyz").starts_with("HTTP/1.1 200")
-        });
         forestall
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.get("/readyz").starts_with("HTTP/1.1 200")
     }
 
     /// Where it listens, as it says itself.
@@ -190,9 +207,42 @@ impl Forestall {
         })
     }
 
+    /// Sends it a signal, such as TERM.
+    pub fn signal(&self, signal: &str) {
+        let pid = fs::read_to_string(self.files.path().join("pid")).unwrap();
+        let output = run(
+            Command::new("kill").args(["-s", signal, pid.trim_end()]),
+            "",
+        );
+        assert!(output.success, "{}", output.stderr);
+    }
+
+    /// Exchanges the configuration, and waits until it is in force.
+    pub fn reconfigure(&self, config: &str) {
+        let done = "judging by the new configuration";
+        let before = self.log().matches(done).count();
+        fs::write(self.files.path().join("forestall.yaml"), config).unwrap();
+        self.signal("HUP");
+        eventually("the new configuration", || {
+            self.log().matches(done).count() > before
+        });
+    }
+
+    /// The number of a series, such as `forestall_leader`; `None` where it is not there.
+    pub fn number(&self, series: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let mut lines = metrics.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// What it has logged until now.
     pub fn log(&self) -> String {
         fs::read_to_string(self.files.path().join("log")).unwrap()
+    }
+
+    /// Where /metrics is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// The text of /metrics.
@@ -307,7 +357,7 @@ fn configuration(
 }
 
 /// What the program itself says that it watches.
-fn rules(only_repairs: bool) -> Vec<Value> {
+pub fn rules(only_repairs: bool) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forestall"));
     let catalogue = run(command.args(["rules", "-o", "json"]), "");
     let catalogue: Vec<Value> = serde_json::from_str(&catalogue.stdout).unwrap();

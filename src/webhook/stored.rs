@@ -1,0 +1,166 @@
+//! Objects that are in the cluster already, judged where reviews are judged: by the same guard, in the
+//! same places, within the same bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Webhook;
+use super::court::Size;
+use super::handler::{LARGE, today};
+use super::memory::Denied;
+use super::object;
+use super::weight::{Weight, roughly};
+use crate::guard::Guard;
+use crate::lookup::Lookup;
+use crate::review::workload::WORKLOADS;
+use crate::review::{Door, Operation, Review, Subject};
+use crate::verdict::{Phase, Verdict};
+
+/// For one object, questions to registries included.
+const TIME: Duration = Duration::from_secs(5);
+
+/// Which part of it facts may take.
+const FOR_FACTS: Duration = Duration::from_millis(4500);
+
+/// An object as the API server shows it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) subject: Subject,
+    /// The whole object in JSON.
+    pub(crate) json: Box<str>,
+}
+
+impl<L: Lookup + 'static> Webhook<L> {
+    /// Judges an object that nobody asks about. Nothing is counted or logged.
+    ///
+    /// # Errors
+    /// Why it could not be judged, in words.
+    pub(crate) async fn judge_stored(
+        &self,
+        guard: Arc<Guard<L>>,
+        stored: Stored,
+    ) -> Result<Verdict, String> {
+        let now = Instant::now();
+        let (size, weight) = if stored.json.len() > LARGE {
+            (Size::Large, Weight::of(stored.json.as_bytes()).objects)
+        } else {
+            (Size::Usual, roughly(&stored.json))
+        };
+        let share = self.memory.take(weight).map_err(|denied| match denied {
+            Denied::Now => "reviews have the memory now".to_owned(),
+            Denied::Ever => "it takes more memory than one review may have".to_owned(),
+        })?;
+        let job = async move {
+            let _until_it_ends = share;
+            let review = stored.review()?;
+            let facts_by = now + FOR_FACTS;
+            let verdict = guard.consider(&review, Phase::Validate, today(), facts_by);
+            Ok(verdict.await)
+        };
+        match self.court().hold(job, size, now + TIME).await {
+            Ok(judged) => judged,
+            Err(cut) => Err(cut.to_string()),
+        }
+    }
+}
+
+impl Stored {
+    fn review(self) -> Result<Review, String> {
+        let Self { subject, json } = self;
+        let mut workloads = WORKLOADS.iter();
+        let is_workload = workloads.any(|kind| subject.is(kind.group, kind.kind));
+        let mut object = object::read(&json, "object", is_workload)?;
+        // The items of a list do not carry what the list says of all of them.
+        object["apiVersion"] = subject.api_version().into();
+        object["kind"] = subject.kind.clone().into();
+        Ok(Review {
+            // It exists, so nothing is to be filled in.
+            operation: Operation::Update,
+            subject,
+            sub_resource: None,
+            object: Arc::new(object),
+            previous: None,
+            door: Door::Cluster,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::{Config, NamespaceLabel};
+    use crate::evidence::{Evidence, Question};
+    use crate::webhook::Limits;
+
+    struct NoLookup;
+
+    impl Lookup for NoLookup {
+        async fn gather(&self, _: BTreeSet<Question>, _: Instant) -> Evidence {
+            Evidence::default()
+        }
+
+        fn label(&self, _: &str) -> NamespaceLabel {
+            NamespaceLabel::Absent
+        }
+    }
+
+    fn stored(group: &str, kind: &str, object: &Value) -> Stored {
+        Stored {
+            subject: Subject {
+                group: group.to_owned(),
+                version: "v1".to_owned(),
+                kind: kind.to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: "web".to_owned(),
+            },
+            json: object.to_string().into(),
+        }
+    }
+
+    #[test]
+    fn the_item_of_a_list_is_reviewed_as_an_object_that_exists() {
+        let item = json!({"metadata": {"name": "web", "managedFields": []}, "spec": {"a": 1}, "status": {}});
+        let review = stored("apps", "Deployment", &item).review().unwrap();
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                            "metadata": {"name": "web"}, "spec": {"a": 1}});
+        assert_eq!(*review.object, object);
+        assert_eq!(
+            (review.operation, review.door),
+            (Operation::Update, Door::Cluster)
+        );
+        assert!(review.previous.is_none());
+        // What the guardrails of other kinds read stays.
+        let review = stored("argoproj.io", "Application", &item)
+            .review()
+            .unwrap();
+        assert_eq!(review.object["status"], json!({}));
+    }
+
+    #[test]
+    fn an_object_that_is_too_deep_cannot_be_read() {
+        let deep = format!("{{\"spec\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+        let mut unreadable = stored("argoproj.io", "Rollout", &json!({}));
+        unreadable.json = deep.into();
+        let reason = unreadable.review().unwrap_err();
+        assert!(reason.starts_with("object cannot be read"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn an_object_made_to_take_memory_is_not_read() {
+        let many = json!({"spec": vec![json!([0]); 400_000]});
+        let guard = || Guard::new(Config::default(), NoLookup).unwrap();
+        let webhook = Webhook::new(guard(), Arc::default(), Limits::for_memory(64 << 20));
+        let stored = stored("argoproj.io", "Rollout", &many);
+        let reason = webhook.judge_stored(Arc::new(guard()), stored).await;
+        assert_eq!(
+            reason.unwrap_err(),
+            "it takes more memory than one review may have"
+        );
+    }
+}
