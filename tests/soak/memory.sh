@@ -78,7 +78,7 @@ export KUBECONFIG
 port=$((20000 + RANDOM % 10000))
 admin=$((port + 1))
 echo "mode: audit" >"$work/config.yaml"
-target/release/forestall serve --config "$work/config.yaml" --memory-limit 256Mi \
+target/release/forestall serve --config "$work/config.yaml" --memory-limit 256Mi --lease default/forestall \
     --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$admin" >"$work/forestall.log" 2>&1 &
 forestall=$!
 children+=("$forestall")
