@@ -63,6 +63,8 @@ echo "soak: building the release binary (a first build takes minutes)"
 cargo build --release --locked --bin forestall
 kubectl=$(tests/programs/build.sh kubectl)
 kwok=$(tests/programs/build.sh kwok)
+# What its nodes and Pods go through, which the program itself does not hold.
+stages=$(cd tests/programs/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
 
 echo "soak: starting the control plane"
 mkfifo "$work/plane"
@@ -76,7 +78,7 @@ export KUBECONFIG
 port=$((20000 + RANDOM % 10000))
 admin=$((port + 1))
 echo "mode: audit" >"$work/config.yaml"
-target/release/forestall serve --config "$work/config.yaml" --memory-limit 256Mi \
+target/release/forestall serve --config "$work/config.yaml" --memory-limit 256Mi --lease default/forestall \
     --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$admin" >"$work/forestall.log" 2>&1 &
 forestall=$!
 children+=("$forestall")
@@ -86,7 +88,10 @@ sleep 5
 idle=$(memory VmRSS)
 
 echo "soak: $nodes nodes, $workloads workloads and $pods Pods, after $SECONDS s"
-"$kwok" --kubeconfig "$KUBECONFIG" --manage-all-nodes >"$work/kwok.log" 2>&1 &
+for stage in "$stages"/{node,pod}/fast/{node,pod}-*.yaml; do
+    [[ ! -f $stage ]] || { echo ---; cat "$stage"; }
+done >"$work/stages.yaml"
+"$kwok" --kubeconfig "$KUBECONFIG" --manage-all-nodes --config "$work/stages.yaml" >"$work/kwok.log" 2>&1 &
 children+=($!)
 # fill LAST TEMPLATE: a list of what the template makes of each number up to LAST.
 fill() { seq "$1" | awk -v template="$2" '{ text = template; gsub(/NUMBER/, $1, text); gsub(/NODE/, $1 % '"$nodes"' + 1, text); print "---"; print text }'; }
@@ -104,7 +109,7 @@ create() {
     rm -rf "$parts"
     mkdir "$parts"
     awk -v RS='---\n' -v batch="$batch" -v parts="$parts" \
-        'NF { file = parts "/" int(made++ / batch); print "---\n" $0 >> file; if (made % batch == 0) close(file) }' "$1"
+        'NF { file = parts "/" int(made / batch); made += 1; print "---\n" $0 >> file; if (made % batch == 0) close(file) }' "$1"
     find "$parts" -type f -print0 |
         timeout $((limit - SECONDS)) xargs -0 -n 1 -P "$parallel" "$kubectl" create -o name -f >"$work/create.log" 2>&1 ||
         fail "not everything could be created"
