@@ -157,3 +157,8 @@ imagePullSecrets:
 {{- $window := index . 1 -}}
 increase({{ $counter }}[{{ $window }}]) > 0 or ({{ $counter }} > 0 unless {{ $counter }} offset {{ $window }})
 {{- end -}}
+
+{{- /* Namespaces that are never judged, in JSON. */ -}}
+{{- define "forestall.excludedNamespaces" -}}
+{{- concat (list "kube-system" "kube-node-lease" (include "forestall.namespace" .)) .Values.excludeNamespaces | uniq | toJson -}}
+{{- end -}}

@@ -52,7 +52,7 @@ webhooks:
         - key: kubernetes.io/metadata.name
           operator: NotIn
           values:
-            {{- concat (list "kube-system" "kube-node-lease" $namespace) $values.excludeNamespaces | uniq | toYaml | nindent 12 }}
+            {{- include "forestall.excludedNamespaces" $root | fromJsonArray | toYaml | nindent 12 }}
         {{- with $values.webhooks.namespaceSelector.matchExpressions }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
