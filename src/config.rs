@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::evidence::{MemoryRecord, Scalar};
-use crate::lookup::registry::HostSettings;
+use crate::lookup::registry::{HostSettings, ImageRewrite, check_rewrites};
 use crate::manifest;
 use crate::rules::Rule;
 use crate::rules::catalogue::{self, CATALOGUE, Entry};
@@ -45,6 +46,14 @@ pub struct Config {
     pub exemptions: Vec<Exemption>,
     /// How registries are reached, by the host in the image reference, such as docker.io.
     pub registries: BTreeMap<String, HostSettings>,
+    /// A folder laid out as the nodes' /etc/containerd/certs.d, which says how they reach registries
+    /// that have no server and no mirrors under registries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_directory: Option<PathBuf>,
+    /// What other webhooks make of images before the nodes see them; the first that matches is
+    /// applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_rewrites: Vec<ImageRewrite>,
     /// What is known about Argo CD.
     pub argocd: ArgoCdSettings,
 }
@@ -334,6 +343,8 @@ impl Config {
                 .check(host)
                 .map_err(|error| (error.pointer(), error.to_string()))?;
         }
+        check_rewrites(&self.image_rewrites)
+            .map_err(|error| (error.pointer(), error.to_string()))?;
         self.guardrails().map(drop)
     }
 

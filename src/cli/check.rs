@@ -204,7 +204,7 @@ impl Check {
 
     async fn live(&self, config: &Config) -> Result<Live, Problem> {
         let metrics = Arc::new(Metrics::default());
-        let registry = RegistryClient::new(&config.registries, Arc::clone(&metrics));
+        let registry = RegistryClient::new(config, Arc::clone(&metrics));
         let registry = registry.map_err(|error| Problem::new("registries", &error))?;
         let cluster = match &self.context {
             Some(context) => Some(connect(context, metrics).await?),

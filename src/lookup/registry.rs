@@ -4,63 +4,63 @@
 //! is unknown, and an unknown refuses nothing.
 //!
 //! ```text
-//! probe ─► cache ─► hosts (who may be asked) ─► manifest (HEAD, GET) ─► tags (contradiction?)
-//!                                                  │          │           │
-//!                                                  └─ token ──┴───────────┴─► transport ─► address
+//! probe ─► cache ─► hosts (who may be asked) ─► chain ─► limits ─► manifest (HEAD, GET) ─► tags
+//!                     │                                               │          │           │
+//!                     └─ settings, containerd's files                 └─ token ──┴───────────┴─► transport ─► address
 //! ```
 
 mod address;
+mod chain;
 mod challenge;
 mod complaint;
 mod hosts;
+mod hosts_directory;
+mod limits;
 mod manifest;
 mod obstacle;
 mod session;
+mod settings;
 mod tags;
 mod token;
 mod transport;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant as Clock};
 
 use moka::Expiry;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use self::hosts::Endpoint;
-pub use self::hosts::{HostSettings, SettingsError};
+use self::chain::Asking;
+use self::hosts::{Files, Hosts, Link};
+use self::limits::Limits;
 use self::obstacle::Obstacle;
-use self::session::Session;
+use self::settings::Rewrites;
+pub use self::settings::{
+    Capability, HostSettings, ImageRewrite, Role, ServerSettings, SettingsError, check_rewrites,
+};
 use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
+use crate::config::Config;
 use crate::evidence::{ImageState, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);
-/// With less time left than this, a registry is not asked any more.
-const LEAST: Duration = Duration::from_millis(100);
 /// How long answers hold. A tag may be moved or removed; a digest means the same for ever; a missing
 /// image may be pushed at any moment.
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
 const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
+/// How long a tag that existed is believed to exist while its registry does not answer.
+const EXISTED: Duration = Duration::from_hours(6);
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
-/// Questions that are under way at one time: to hosts that have answered before, to all others, to
-/// one host, and to Docker Hub, which counts.
-const MOST_TO_READABLE: usize = 16;
-const MOST_TO_STRANGERS: usize = 16;
-const MOST_PER_HOST: usize = 4;
-const MOST_TO_DOCKER_HUB: usize = 2;
-/// Questions that wait or are under way. An answer that comes after seconds helps nobody.
-const MOST_WAITING: usize = 4096;
-/// Hosts that have limits of their own, and hosts that are remembered as readable.
+/// Hosts that are remembered as readable.
 const MOST_HOSTS: usize = 1024;
 
 /// Asks registries, and remembers what they said.
@@ -69,24 +69,18 @@ pub struct RegistryClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// What it was made of, to see what has changed.
+    files: Files,
     transport: Transport,
+    rewrites: Rewrites,
     tokens: Tokens,
     answers: Cache<ImageReference, Answer>,
+    /// Images that existed not long ago.
+    existed: Cache<ImageReference, ()>,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
     metrics: Arc<Metrics>,
-}
-
-/// How much is asked at one time.
-#[derive(Debug)]
-struct Limits {
-    waiting: Arc<Semaphore>,
-    /// Hosts that have let us read something, and all others: names of nowhere, which anybody can
-    /// write, shall not hold up real registries.
-    readable: Semaphore,
-    strangers: Semaphore,
-    hosts: Cache<String, Arc<Semaphore>>,
 }
 
 /// What came of asking.
@@ -97,32 +91,42 @@ struct Lifetimes;
 // === impl RegistryClient ===
 
 impl RegistryClient {
-    /// A client that reaches registries as configured.
+    /// A client that reaches registries as configured. It reads the files that the configuration
+    /// names.
     ///
     /// # Errors
-    /// A setting that cannot be used, or a system without CA certificates.
-    pub fn new(
-        settings: &BTreeMap<String, HostSettings>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, ClientError> {
+    /// A setting or a file that cannot be used, or a system without CA certificates.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
         let answers = Cache::builder()
             .max_capacity(MOST_ANSWERS)
             .weigher(weight)
             .expire_after(Lifetimes)
             .build();
+        let existed = Cache::builder()
+            .max_capacity(MOST_ANSWERS)
+            .time_to_live(EXISTED)
+            .build();
+        let files = Files::read(config)?;
+        let hosts = Hosts::new(&config.registries, files.clone())?;
         Ok(Self(Arc::new(Inner {
-            transport: Transport::new(settings)?,
+            files,
+            transport: Transport::new(hosts)?,
+            rewrites: Rewrites::new(&config.image_rewrites)?,
             tokens: Tokens::new(),
             answers,
+            existed,
             readable: RwLock::default(),
-            limits: Limits {
-                waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-                readable: Semaphore::new(MOST_TO_READABLE),
-                strangers: Semaphore::new(MOST_TO_STRANGERS),
-                hosts: Cache::new(MOST_HOSTS as u64),
-            },
+            limits: Limits::new(),
             metrics,
         })))
+    }
+
+    /// Whether the files that this configuration names are still those that this client was made of.
+    ///
+    /// # Errors
+    /// A file that cannot be used any more.
+    pub fn has_files_of(&self, config: &Config) -> Result<bool, SettingsError> {
+        Ok(self.0.files == Files::read(config)?)
     }
 
     /// Whether a node could pull this image, given as [`ImageReference::pulled`] gives it.
@@ -133,35 +137,10 @@ impl RegistryClient {
     /// Why it is not known: the registry does not answer in time, or its answer proves nothing.
     pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
         let Self(inner) = self;
-        if let Some(answer) = inner.answers.get(image).await {
-            inner.metrics.registry_cache_hits.inc();
-            return inner.reply(image, &answer);
-        }
-        inner.metrics.registry_cache_misses.inc();
-        let domain = &image.repository.domain;
-        let endpoint = inner
-            .transport
-            .hosts()
-            .endpoint(domain)
-            .map_err(|refusal| {
-                let obstacle = Obstacle::Blocked(refusal);
-                inner.count(domain, obstacle.outcome());
-                inner.unknown(image, &obstacle)
-            })?;
-        let waiting = Arc::clone(&inner.limits.waiting).try_acquire_owned();
-        let permit = waiting.map_err(|_| inner.unknown(image, &Obstacle::Busy))?;
-        // A task of its own: a review that is cancelled does not cancel the question, which others
-        // may wait for as well.
-        let (client, image_asked) = (Arc::clone(inner), image.clone());
-        let task = tokio::spawn(async move {
-            let _until_it_ends = permit;
-            let question = client.ask(&endpoint, &image_asked);
-            client.answers.get_with_by_ref(&image_asked, question).await
-        });
-        match timeout_at(by, task).await {
-            Ok(Ok(answer)) => inner.reply(image, &answer),
-            Ok(Err(_)) => Err(Unknown::Panicked),
-            Err(_) => Err(inner.unknown(image, &Obstacle::TimedOut)),
+        match inner.rewrites.apply(image) {
+            Some(Ok(rewritten)) => inner.probe(&rewritten, by).await,
+            Some(Err(())) => Err(inner.unknown(image, &Obstacle::Rewritten)),
+            None => inner.probe(image, by).await,
         }
     }
 }
@@ -169,15 +148,68 @@ impl RegistryClient {
 // === impl Inner ===
 
 impl Inner {
-    async fn ask(&self, endpoint: &Endpoint, image: &ImageReference) -> Answer {
+    async fn probe(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
+        if let Some(answer) = self.answers.get(image).await {
+            self.metrics.registry_cache_hits.inc();
+            return self.reply(image, &answer).await;
+        }
+        self.metrics.registry_cache_misses.inc();
+        let domain = &image.repository.domain;
+        let capability = match image.digest {
+            Some(_) => Capability::Pull,
+            None => Capability::Resolve,
+        };
+        let chain = self.transport.hosts().chain(domain, capability);
+        let chain = chain.map_err(|refusal| {
+            let obstacle = Obstacle::Blocked(refusal);
+            self.count(domain, obstacle.outcome());
+            self.unknown(image, &obstacle)
+        })?;
+        let Some(permit) = self.limits.wait() else {
+            return self.without_answer(image, &Obstacle::Busy).await;
+        };
+        // A task of its own: a review that is cancelled does not cancel the question, which others
+        // may wait for as well.
+        let (client, image_asked) = (Arc::clone(self), image.clone());
+        let task = tokio::spawn(async move {
+            let _until_it_ends = permit;
+            let question = client.ask(&chain, &image_asked);
+            client.answers.get_with_by_ref(&image_asked, question).await
+        });
+        match timeout_at(by, task).await {
+            Ok(Ok(answer)) => self.reply(image, &answer).await,
+            Ok(Err(_)) => Err(Unknown::Panicked),
+            Err(_) => self.without_answer(image, &Obstacle::TimedOut).await,
+        }
+    }
+
+    async fn ask(&self, chain: &[Link], image: &ImageReference) -> Answer {
         let begun = Instant::now();
-        let answer = self.ask_in_turn(endpoint, image, begun + PROBE).await;
+        let domain = &image.repository.domain;
+        let asking = Asking {
+            transport: &self.transport,
+            tokens: &self.tokens,
+            limits: &self.limits,
+            metrics: &self.metrics,
+            image,
+            is_readable: self.is_readable(domain),
+            by: begun + PROBE,
+        };
+        let answer = asking.ask(chain).await;
         let outcome = match &answer {
-            Ok(ImageState::Exists) => "found",
+            Ok(ImageState::Exists | ImageState::Schema1) => "found",
             Ok(ImageState::Missing(_)) => "absent",
             Err(obstacle) => obstacle.outcome(),
         };
-        let domain = &image.repository.domain;
+        match &answer {
+            Ok(ImageState::Exists) => self.existed.insert(image.clone(), ()).await,
+            Ok(_) => self.existed.invalidate(image).await,
+            Err(_) => {}
+        }
         let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
         let took = begun.elapsed();
         self.count(domain, outcome);
@@ -187,39 +219,25 @@ impl Inner {
         Arc::new(answer)
     }
 
-    async fn ask_in_turn(
-        &self,
-        endpoint: &Endpoint,
-        image: &ImageReference,
-        by: Instant,
-    ) -> Result<ImageState, Obstacle> {
-        let of_host = self.limits.of_host(endpoint).await;
-        let of_all = if self.is_readable(&image.repository.domain) {
-            &self.limits.readable
-        } else {
-            &self.limits.strangers
-        };
-        // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turn = async { (of_host.acquire().await, of_all.acquire().await) };
-        let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
-        if by.saturating_duration_since(Instant::now()) < LEAST {
-            return Err(Obstacle::Busy);
-        }
-        let session = Session {
-            transport: &self.transport,
-            tokens: &self.tokens,
-            endpoint,
-            repository: &image.repository.path,
-            by,
-        };
-        manifest::state(&session, image).await
-    }
-
-    fn reply(&self, image: &ImageReference, answer: &Answer) -> Result<ImageState, Unknown> {
+    async fn reply(&self, image: &ImageReference, answer: &Answer) -> Result<ImageState, Unknown> {
         match answer.as_ref() {
             Ok(state) => Ok(state.clone()),
-            Err(obstacle) => Err(self.unknown(image, obstacle)),
+            Err(obstacle) => self.without_answer(image, obstacle).await,
         }
+    }
+
+    /// What is known of an image whose registry gives no usable answer: an image that existed not
+    /// long ago is believed to exist while its registry is away. That a tag was missing is not: it
+    /// may have been pushed since.
+    async fn without_answer(
+        &self,
+        image: &ImageReference,
+        obstacle: &Obstacle,
+    ) -> Result<ImageState, Unknown> {
+        if obstacle.is_outage() && self.existed.get(image).await.is_some() {
+            return Ok(ImageState::Exists);
+        }
+        Err(self.unknown(image, obstacle))
     }
 
     fn unknown(&self, image: &ImageReference, obstacle: &Obstacle) -> Unknown {
@@ -262,21 +280,6 @@ impl Inner {
     }
 }
 
-// === impl Limits ===
-
-impl Limits {
-    async fn of_host(&self, endpoint: &Endpoint) -> Arc<Semaphore> {
-        let most = if endpoint.is_docker_hub() {
-            MOST_TO_DOCKER_HUB
-        } else {
-            MOST_PER_HOST
-        };
-        let host = endpoint.base.authority();
-        let made = async { Arc::new(Semaphore::new(most)) };
-        self.hosts.get_with_by_ref(host, made).await
-    }
-}
-
 // === impl Lifetimes ===
 
 impl Expiry<ImageReference, Answer> for Lifetimes {
@@ -292,8 +295,8 @@ impl Expiry<ImageReference, Answer> for Lifetimes {
 
 fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Duration {
     match answer {
-        Ok(ImageState::Exists) if image.digest.is_some() => EXISTS_BY_DIGEST,
-        Ok(ImageState::Exists) => EXISTS_BY_TAG,
+        Ok(ImageState::Exists | ImageState::Schema1) if image.digest.is_some() => EXISTS_BY_DIGEST,
+        Ok(ImageState::Exists | ImageState::Schema1) => EXISTS_BY_TAG,
         Ok(ImageState::Missing(_)) => MISSING,
         Err(obstacle) => obstacle.lifetime(),
     }

@@ -1,7 +1,7 @@
 //! `missing-image`: an image that no node can pull, because it does not exist.
 //!
 //! Only two things refuse: a reference that does not parse, and a registry that proves the absence.
-//! A registry that is down, slow, or will not say refuses nothing.
+//! An image that is there in a form that nodes refuse is only likely to fail. A registry that is down, slow, or will not say refuses nothing.
 
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
@@ -64,8 +64,8 @@ fn is_pulled(image: &ImageUse<'_>) -> bool {
 }
 
 fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>, Unknown> {
-    let finding = |message: String, help: String| Finding {
-        certainty: Certainty::Proven,
+    let finding = |certainty, message: String, help: String| Finding {
+        certainty,
         path: image.pointer(),
         item: image.item.clone().into_owned(),
         value: image.reference.to_owned(),
@@ -82,14 +82,26 @@ fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>,
                 image.item,
                 printable(image.reference)
             );
-            return Ok(Some(finding(message, error.to_string())));
+            let help = error.to_string();
+            return Ok(Some(finding(Certainty::Proven, message, help)));
         }
     };
-    let ImageState::Missing(missing) = evidence.image(&reference)? else {
-        return Ok(None);
-    };
-    let (message, help) = explain(image, &reference, missing);
-    Ok(Some(finding(message, help)))
+    match evidence.image(&reference)? {
+        ImageState::Exists => Ok(None),
+        ImageState::Schema1 => {
+            let message = format!(
+                "{}: {} is an image of Docker's first schema, which containerd 2.0 and later refuse",
+                image.item,
+                reference.familiar()
+            );
+            let help = "push it again with a tool of today, such as docker buildx or crane";
+            Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
+        }
+        ImageState::Missing(missing) => {
+            let (message, help) = explain(image, &reference, missing);
+            Ok(Some(finding(Certainty::Proven, message, help)))
+        }
+    }
 }
 
 /// The message is the same whoever answered; the help says who did, and what there is instead.
@@ -198,6 +210,14 @@ mod tests {
             "{}",
             finding.help
         );
+    }
+
+    #[test]
+    fn registry_case_31_an_image_of_the_first_schema_is_likely_to_fail() {
+        let judgement = judge("old:1", "Always", Some(&Ok(ImageState::Schema1)));
+        let finding = &judgement.findings[0];
+        assert_eq!(finding.certainty, Certainty::Likely);
+        assert!(finding.message.starts_with("app: old:1 is an image of"));
     }
 
     #[test]

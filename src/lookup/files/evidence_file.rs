@@ -50,6 +50,8 @@ pub struct EvidenceFile {
 pub enum ImageAnswer {
     /// A node could pull it.
     Exists,
+    /// It is there in Docker's first schema, which containerd 2.0 and later refuse.
+    Schema1,
     /// It is not there.
     Missing,
     /// The registry does not say.
@@ -152,6 +154,9 @@ impl EvidenceFile {
                     let tags = missing.tags.iter().cloned().map(Scalar).collect();
                     self.tags.insert(image.repository.to_string(), tags);
                 }
+            }
+            (Question::Image(image), Ok(Fact::Image(ImageState::Schema1))) => {
+                self.images.insert(image.to_string(), ImageAnswer::Schema1);
             }
             (Question::Image(image), Ok(_)) => {
                 self.images.insert(image.to_string(), ImageAnswer::Exists);

@@ -110,6 +110,7 @@ async fn fetch(
             url,
             accept: "application/json",
             token: None,
+            headers: None,
             redirects: 0,
             by,
         })
