@@ -6,6 +6,7 @@ mod forgery;
 mod guards;
 mod limits;
 mod mirrors;
+mod oracle;
 mod real;
 mod tls;
 
