@@ -73,6 +73,10 @@ pub struct RuleSettings {
     /// oom-killed-memory-limit: kills and survivals that are known already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<MemoryRecord>>,
+    /// missing-image: whether an image must be built for a platform that a node has. It takes one GET
+    /// of each image's manifest, which Docker Hub counts as a pull, and watches the nodes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub platforms: bool,
     /// implicit-external-secret-defaults: the organisation's own defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defaults: Option<ExternalSecretDefaults>,
@@ -426,6 +430,7 @@ impl RuleSettings {
     fn own_keys(&self) -> impl Iterator<Item = &'static str> {
         [
             ("known", self.known.is_some()),
+            ("platforms", self.platforms),
             ("defaults", self.defaults.is_some()),
         ]
         .into_iter()

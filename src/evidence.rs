@@ -17,6 +17,10 @@ use crate::review::image::ImageReference;
 pub enum Question {
     /// Whether a node could pull this image, and which tags there are if it could not.
     Image(ImageReference),
+    /// For which platforms an image is built.
+    ImagePlatforms(ImageReference),
+    /// The platforms of the cluster's nodes.
+    NodePlatforms,
     /// The CustomResourceDefinition of a group and plural.
     Definition {
         /// API group.
@@ -42,6 +46,24 @@ pub enum ImageState {
     Schema1,
     /// Every host that a node would ask says that it is not there.
     Missing(Missing),
+}
+
+/// A kind of machine that images are built for (OCI image specification, "Image Index").
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Platform {
+    /// Such as `linux`.
+    pub os: String,
+    /// Such as `amd64`.
+    pub architecture: String,
+}
+
+/// For which platforms an image is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImagePlatforms {
+    /// A node of any platform pulls it; whether it runs there is not said.
+    Any,
+    /// Nodes of other platforms do not pull it.
+    Only(Vec<Platform>),
 }
 
 /// The proof that an image is missing.
@@ -130,6 +152,10 @@ pub struct Scalar(pub String);
 pub enum Fact {
     /// Answers [`Question::Image`].
     Image(ImageState),
+    /// Answers [`Question::ImagePlatforms`].
+    ImagePlatforms(ImagePlatforms),
+    /// Answers [`Question::NodePlatforms`].
+    NodePlatforms(BTreeSet<Platform>),
     /// Answers [`Question::Definition`]: the spec of the definition.
     Definition(Arc<Value>),
     /// Answers [`Question::ArgoCdVersion`].
@@ -171,6 +197,14 @@ pub enum Unknown {
 /// All that is known for one review.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence(BTreeMap<Question, Result<Fact, Unknown>>);
+
+// === impl Platform ===
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
 
 // === impl Unknown ===
 
@@ -272,6 +306,28 @@ impl Evidence {
     pub fn image(&self, image: &ImageReference) -> Result<&ImageState, Unknown> {
         match self.get(&Question::Image(image.clone()))? {
             Fact::Image(state) => Ok(state),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// For which platforms an image is built.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn image_platforms(&self, image: &ImageReference) -> Result<&ImagePlatforms, Unknown> {
+        match self.get(&Question::ImagePlatforms(image.clone()))? {
+            Fact::ImagePlatforms(platforms) => Ok(platforms),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The platforms of the cluster's nodes.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn node_platforms(&self) -> Result<&BTreeSet<Platform>, Unknown> {
+        match self.get(&Question::NodePlatforms)? {
+            Fact::NodePlatforms(platforms) => Ok(platforms),
             _ => Err(Unknown::NotAsked),
         }
     }

@@ -13,13 +13,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer};
-use self::evidence_file::{SERVER_SIDE_DIFF, repository};
+use self::evidence_file::{SERVER_SIDE_DIFF, node_platforms, platforms, repository};
 use super::cluster::argocd;
 use super::live::Live;
 use super::{Lookup, MODE_LABEL, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
-    Evidence, Fact, ImageState, MemoryRecord, Missing, MissingPart, Question, Unknown,
+    Evidence, Fact, ImagePlatforms, ImageState, MemoryRecord, Missing, MissingPart, Platform,
+    Question, Unknown,
 };
 use crate::review::image::{ImageReference, Repository};
 use crate::review::{Subject, text};
@@ -29,6 +30,8 @@ use crate::review::{Subject, text};
 pub struct Files {
     images: BTreeMap<ImageReference, ImageAnswer>,
     tags: BTreeMap<Repository, Arc<Vec<String>>>,
+    platforms: BTreeMap<ImageReference, ImagePlatforms>,
+    nodes: Option<BTreeSet<Platform>>,
     memory: Option<Arc<Vec<MemoryRecord>>>,
     definitions: BTreeMap<(String, String), Arc<Value>>,
     labels: BTreeMap<String, Option<String>>,
@@ -67,6 +70,12 @@ impl Files {
                 self.tags.insert(repository, Arc::new(tags));
             }
         }
+        for (key, config) in &evidence.image_configs {
+            if let (Ok(image), Some(platforms)) = (ImageReference::parse(key), platforms(config)) {
+                self.platforms.insert(image.pulled(), platforms);
+            }
+        }
+        self.nodes = node_platforms(&evidence.nodes);
         self.memory = Some(Arc::new(evidence.memory.clone()));
         let version = evidence.argocd.version.as_ref();
         self.argocd_version = self
@@ -154,6 +163,14 @@ impl Files {
     fn answer(&self, question: &Question) -> Option<Result<Fact, Unknown>> {
         match question {
             Question::Image(image) => self.image(image),
+            Question::ImagePlatforms(image) => {
+                let platforms = self.platforms.get(image);
+                platforms.map(|platforms| Ok(Fact::ImagePlatforms(platforms.clone())))
+            }
+            Question::NodePlatforms => {
+                let nodes = self.nodes.as_ref();
+                nodes.map(|nodes| Ok(Fact::NodePlatforms(nodes.clone())))
+            }
             Question::Definition { group, plural } => {
                 let spec = self.definitions.get(&(group.clone(), plural.clone()));
                 spec.map(|spec| Ok(Fact::Definition(Arc::clone(spec))))
@@ -223,7 +240,7 @@ impl Files {
     /// Whether there is somebody to ask: a registry for images, a cluster for all else.
     fn is_live(&self, question: &Question) -> bool {
         self.live.as_ref().is_some_and(|live| match question {
-            Question::Image(_) => live.registry.is_some(),
+            Question::Image(_) | Question::ImagePlatforms(_) => live.registry.is_some(),
             _ => live.cluster.is_some(),
         })
     }
@@ -237,7 +254,7 @@ impl Files {
             }
             Question::ArgoCdVersion if self.complete => absent("Argo CD".to_owned()),
             Question::ArgoCdServerSideDiff if self.complete => Ok(Fact::Flag(false)),
-            Question::Image(_) => Err(Unknown::Unavailable(
+            Question::Image(_) | Question::ImagePlatforms(_) => Err(Unknown::Unavailable(
                 "registries are not asked, and no evidence names it".to_owned(),
             )),
             _ => Err(Unknown::NotAsked),

@@ -58,6 +58,14 @@ impl Live {
                 Some(registry) => registry.probe(image, by).await.map(Fact::Image),
                 None => Err(Unknown::Unavailable("registries are not asked".to_owned())),
             },
+            Question::ImagePlatforms(image) => match &self.registry {
+                Some(registry) => {
+                    let platforms = registry.platforms(image, by).await;
+                    platforms.map(Fact::ImagePlatforms)
+                }
+                None => Err(Unknown::Unavailable("registries are not asked".to_owned())),
+            },
+            Question::NodePlatforms => cluster()?.node_platforms().map(Fact::NodePlatforms),
             Question::Definition { group, plural } => {
                 cluster()?.definition(group, plural).map(Fact::Definition)
             }

@@ -35,6 +35,7 @@ use tokio::time::{Instant, timeout_at};
 use self::chain::Asking;
 use self::hosts::{Files, Hosts, Link};
 use self::limits::Limits;
+use self::manifest::ByDigest;
 use self::obstacle::Obstacle;
 use self::settings::Rewrites;
 pub use self::settings::{
@@ -44,7 +45,7 @@ use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
 use crate::config::Config;
-use crate::evidence::{ImageState, Unknown};
+use crate::evidence::{ImagePlatforms, ImageState, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::image::ImageReference;
 
@@ -57,6 +58,9 @@ const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
 /// How long a tag that existed is believed to exist while its registry does not answer.
 const EXISTED: Duration = Duration::from_hours(6);
+/// How long it is believed for which platforms a tag is built, and of how many images.
+const PLATFORMS: Duration = Duration::from_mins(10);
+const MOST_IMAGES_WITH_PLATFORMS: u64 = 4096;
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
@@ -77,6 +81,9 @@ struct Inner {
     answers: Cache<ImageReference, Answer>,
     /// Images that existed not long ago.
     existed: Cache<ImageReference, ()>,
+    /// For which platforms images are built.
+    platforms: Cache<ImageReference, Arc<Result<ImagePlatforms, Obstacle>>>,
+    platforms_by_digest: ByDigest,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
@@ -115,6 +122,11 @@ impl RegistryClient {
             tokens: Tokens::new(),
             answers,
             existed,
+            platforms: Cache::builder()
+                .max_capacity(MOST_IMAGES_WITH_PLATFORMS)
+                .time_to_live(PLATFORMS)
+                .build(),
+            platforms_by_digest: Cache::new(MOST_IMAGES_WITH_PLATFORMS),
             readable: RwLock::default(),
             limits: Limits::new(),
             metrics,
@@ -143,11 +155,75 @@ impl RegistryClient {
             None => inner.probe(image, by).await,
         }
     }
+
+    /// For which platforms an image is built that exists, as [`RegistryClient::probe`] says.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub async fn platforms(
+        &self,
+        image: &ImageReference,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Unknown> {
+        let Self(inner) = self;
+        match inner.rewrites.apply(image) {
+            Some(Ok(rewritten)) => inner.platforms(&rewritten, by).await,
+            Some(Err(())) => Err(inner.unknown(image, &Obstacle::Rewritten)),
+            None => inner.platforms(image, by).await,
+        }
+    }
 }
 
 // === impl Inner ===
 
 impl Inner {
+    async fn platforms(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Unknown> {
+        let domain = &image.repository.domain;
+        let chain = self.transport.hosts().chain(domain, capability_for(image));
+        let chain = chain.map_err(|refusal| self.unknown(image, &Obstacle::Blocked(refusal)))?;
+        let Some(permit) = self.limits.wait() else {
+            return Err(self.unknown(image, &Obstacle::Busy));
+        };
+        let (client, image_asked) = (Arc::clone(self), image.clone());
+        let task = tokio::spawn(async move {
+            let _until_it_ends = permit;
+            let question = async {
+                let asking = client.asking(&image_asked, Instant::now() + PROBE);
+                Arc::new(asking.platforms(&chain, &client.platforms_by_digest).await)
+            };
+            let answer = client.platforms.get_with_by_ref(&image_asked, question);
+            let answer = answer.await;
+            if answer.is_err() {
+                client.platforms.invalidate(&image_asked).await;
+            }
+            answer
+        });
+        match timeout_at(by, task).await {
+            Ok(Ok(answer)) => match answer.as_ref() {
+                Ok(platforms) => Ok(platforms.clone()),
+                Err(obstacle) => Err(self.unknown(image, obstacle)),
+            },
+            Ok(Err(_)) => Err(Unknown::Panicked),
+            Err(_) => Err(self.unknown(image, &Obstacle::TimedOut)),
+        }
+    }
+
+    fn asking<'a>(&'a self, image: &'a ImageReference, by: Instant) -> Asking<'a> {
+        Asking {
+            transport: &self.transport,
+            tokens: &self.tokens,
+            limits: &self.limits,
+            metrics: &self.metrics,
+            image,
+            is_readable: self.is_readable(&image.repository.domain),
+            by,
+        }
+    }
+
     async fn probe(
         self: &Arc<Self>,
         image: &ImageReference,
@@ -159,11 +235,7 @@ impl Inner {
         }
         self.metrics.registry_cache_misses.inc();
         let domain = &image.repository.domain;
-        let capability = match image.digest {
-            Some(_) => Capability::Pull,
-            None => Capability::Resolve,
-        };
-        let chain = self.transport.hosts().chain(domain, capability);
+        let chain = self.transport.hosts().chain(domain, capability_for(image));
         let chain = chain.map_err(|refusal| {
             let obstacle = Obstacle::Blocked(refusal);
             self.count(domain, obstacle.outcome());
@@ -190,16 +262,7 @@ impl Inner {
     async fn ask(&self, chain: &[Link], image: &ImageReference) -> Answer {
         let begun = Instant::now();
         let domain = &image.repository.domain;
-        let asking = Asking {
-            transport: &self.transport,
-            tokens: &self.tokens,
-            limits: &self.limits,
-            metrics: &self.metrics,
-            image,
-            is_readable: self.is_readable(domain),
-            by: begun + PROBE,
-        };
-        let answer = asking.ask(chain).await;
+        let answer = self.asking(image, begun + PROBE).ask(chain).await;
         let outcome = match &answer {
             Ok(ImageState::Exists | ImageState::Schema1) => "found",
             Ok(ImageState::Missing(_)) => "absent",
@@ -277,6 +340,14 @@ impl Inner {
         if known.len() < MOST_HOSTS {
             known.insert(domain.to_owned());
         }
+    }
+}
+
+/// What a host must be able to do for this image.
+fn capability_for(image: &ImageReference) -> Capability {
+    match image.digest {
+        Some(_) => Capability::Pull,
+        None => Capability::Resolve,
     }
 }
 

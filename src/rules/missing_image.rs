@@ -6,7 +6,9 @@
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
-use crate::evidence::{Evidence, ImageState, Missing, MissingPart, Question, Unknown};
+use crate::evidence::{
+    Evidence, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Question, Unknown,
+};
 use crate::review::Review;
 use crate::review::image::ImageReference;
 use crate::review::workload::{ImageUse, WORKLOADS};
@@ -20,22 +22,36 @@ pub(super) const RULE: Entry = Entry {
         watches: WORKLOADS,
         repairs: false,
         reads: &[],
-        settings: &[],
+        settings: &["platforms"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
-    build: |_| Ok(Box::new(MissingImage)),
+    build: |settings| {
+        Ok(Box::new(MissingImage {
+            platforms: settings.platforms,
+        }))
+    },
 };
 
-struct MissingImage;
+struct MissingImage {
+    /// Whether an image must be built for a platform that a node has.
+    platforms: bool,
+}
 
 impl Rule for MissingImage {
     fn questions(&self, review: &Review) -> Vec<Question> {
         let images = review.images().unwrap_or_default();
         let pulled = images.iter().filter(|image| is_pulled(image));
-        pulled
-            .filter_map(|image| ImageReference::parse(image.reference).ok())
-            .map(|reference| Question::Image(reference.pulled()))
-            .collect()
+        let references = pulled.filter_map(|image| ImageReference::parse(image.reference).ok());
+        let mut questions = Vec::new();
+        for reference in references {
+            let reference = reference.pulled();
+            if self.platforms {
+                questions.push(Question::ImagePlatforms(reference.clone()));
+                questions.push(Question::NodePlatforms);
+            }
+            questions.push(Question::Image(reference));
+        }
+        questions
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
@@ -45,7 +61,7 @@ impl Rule for MissingImage {
         };
         let mut judgement = Judgement::default();
         for image in images.iter().filter(|image| is_pulled(image)) {
-            match inspect(image, evidence) {
+            match self.inspect(image, review, evidence) {
                 Ok(finding) => judgement.findings.extend(finding),
                 Err(reason) => {
                     let item = format!("{} ({})", image.item, printable(image.reference));
@@ -57,51 +73,63 @@ impl Rule for MissingImage {
     }
 }
 
+impl MissingImage {
+    fn inspect(
+        &self,
+        image: &ImageUse<'_>,
+        review: &Review,
+        evidence: &Evidence,
+    ) -> Result<Option<Finding>, Unknown> {
+        let finding = |certainty, message: String, help: String| Finding {
+            certainty,
+            path: image.pointer(),
+            item: image.item.clone().into_owned(),
+            value: image.reference.to_owned(),
+            magnitude: None,
+            message,
+            help,
+            fix: None,
+        };
+        let reference = match ImageReference::parse(image.reference) {
+            Ok(reference) => reference.pulled(),
+            Err(error) => {
+                let message = format!(
+                    "{} has the image {:?}, which is no image reference",
+                    image.item,
+                    printable(image.reference)
+                );
+                let help = error.to_string();
+                return Ok(Some(finding(Certainty::Proven, message, help)));
+            }
+        };
+        match evidence.image(&reference)? {
+            ImageState::Exists if self.platforms => {
+                let explained = explain_platforms(image, &reference, review, evidence)?;
+                Ok(explained.map(|(message, help)| finding(Certainty::Likely, message, help)))
+            }
+            ImageState::Exists => Ok(None),
+            ImageState::Schema1 => {
+                let message = format!(
+                    "{}: {} is an image of Docker's first schema, which containerd 2.0 and later \
+                     refuse",
+                    image.item,
+                    reference.familiar()
+                );
+                let help = "push it again with a tool of today, such as docker buildx or crane";
+                Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
+            }
+            ImageState::Missing(missing) => {
+                let (message, help) = explain(image, &reference, missing);
+                Ok(Some(finding(Certainty::Proven, message, help)))
+            }
+        }
+    }
+}
+
 /// Placeholders that another webhook replaces (Istio's `auto`, a blank), and images that are never
 /// pulled, are no business of a registry.
 fn is_pulled(image: &ImageUse<'_>) -> bool {
     image.pull_policy != Some("Never") && !matches!(image.reference.trim(), "" | "auto")
-}
-
-fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>, Unknown> {
-    let finding = |certainty, message: String, help: String| Finding {
-        certainty,
-        path: image.pointer(),
-        item: image.item.clone().into_owned(),
-        value: image.reference.to_owned(),
-        magnitude: None,
-        message,
-        help,
-        fix: None,
-    };
-    let reference = match ImageReference::parse(image.reference) {
-        Ok(reference) => reference.pulled(),
-        Err(error) => {
-            let message = format!(
-                "{} has the image {:?}, which is no image reference",
-                image.item,
-                printable(image.reference)
-            );
-            let help = error.to_string();
-            return Ok(Some(finding(Certainty::Proven, message, help)));
-        }
-    };
-    match evidence.image(&reference)? {
-        ImageState::Exists => Ok(None),
-        ImageState::Schema1 => {
-            let message = format!(
-                "{}: {} is an image of Docker's first schema, which containerd 2.0 and later refuse",
-                image.item,
-                reference.familiar()
-            );
-            let help = "push it again with a tool of today, such as docker buildx or crane";
-            Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
-        }
-        ImageState::Missing(missing) => {
-            let (message, help) = explain(image, &reference, missing);
-            Ok(Some(finding(Certainty::Proven, message, help)))
-        }
-    }
 }
 
 /// The message is the same whoever answered; the help says who did, and what there is instead.
@@ -140,6 +168,45 @@ fn explain(
     )
 }
 
+/// Message and help, where no node that may get the pod is of a platform that the image is built for.
+/// It may be that such a node is only made when the pod waits for it.
+fn explain_platforms(
+    image: &ImageUse<'_>,
+    reference: &ImageReference,
+    review: &Review,
+    evidence: &Evidence,
+) -> Result<Option<(String, String)>, Unknown> {
+    let ImagePlatforms::Only(built) = evidence.image_platforms(reference)? else {
+        return Ok(None);
+    };
+    let nodes = evidence.node_platforms()?;
+    let mut nodes = nodes
+        .iter()
+        .filter(|node| review.may_run_on(node))
+        .peekable();
+    let list = |platforms: &mut dyn Iterator<Item = &Platform>| {
+        let words: Vec<_> = platforms.map(ToString::to_string).collect();
+        words.join(", ")
+    };
+    if nodes.peek().is_none() || built.is_empty() {
+        return Ok(None);
+    }
+    let nodes: Vec<_> = nodes.collect();
+    if nodes.iter().any(|node| built.contains(node)) {
+        return Ok(None);
+    }
+    let message = format!(
+        "{}: {} is built for {}, and no node that may get the pod is: they are {}",
+        image.item,
+        reference.familiar(),
+        list(&mut built.iter()),
+        list(&mut nodes.into_iter())
+    );
+    let help = "build the image for the nodes, or select nodes of its platform (nodeSelector \
+                kubernetes.io/arch)";
+    Ok(Some((message, help.to_owned())))
+}
+
 fn nearest_tags(wanted: &str, tags: &[String]) -> String {
     let near = nearest(wanted, tags);
     if near.is_empty() {
@@ -173,13 +240,14 @@ mod tests {
             "spec": {"containers": [{"name": "app", "image": image, "imagePullPolicy": policy}]},
         }))
         .unwrap();
+        let rule = MissingImage { platforms: false };
         let mut evidence = Evidence::default();
-        for question in MissingImage.questions(&review) {
+        for question in rule.questions(&review) {
             if let Some(answer) = answer {
                 evidence.insert(question, answer.clone().map(Fact::Image));
             }
         }
-        MissingImage.judge(&review, &evidence)
+        rule.judge(&review, &evidence)
     }
 
     fn no_tag(tags: &[&str]) -> ImageState {
@@ -218,6 +286,70 @@ mod tests {
         let finding = &judgement.findings[0];
         assert_eq!(finding.certainty, Certainty::Likely);
         assert!(finding.message.starts_with("app: old:1 is an image of"));
+    }
+
+    #[test]
+    fn registry_case_104_and_105_an_index_must_have_a_platform_that_a_node_has() {
+        let platform = |text: &&str| {
+            let (os, architecture) = text.split_once('/').unwrap();
+            Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+            }
+        };
+        let judge = |built: Option<&[&str]>, nodes: Option<&[&str]>, selector: &str| {
+            let review = Review::of_manifest(json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                "spec": {
+                    "containers": [{"name": "app", "image": "a:1"}],
+                    "nodeSelector": {"kubernetes.io/arch": selector},
+                },
+            }))
+            .unwrap();
+            let rule = MissingImage { platforms: true };
+            let mut evidence = Evidence::default();
+            for question in rule.questions(&review) {
+                let answer = match &question {
+                    Question::Image(_) => Fact::Image(ImageState::Exists),
+                    Question::ImagePlatforms(_) => Fact::ImagePlatforms(match built {
+                        Some(built) => ImagePlatforms::Only(built.iter().map(platform).collect()),
+                        None => ImagePlatforms::Any,
+                    }),
+                    _ => match nodes {
+                        Some(nodes) => Fact::NodePlatforms(nodes.iter().map(platform).collect()),
+                        None => continue,
+                    },
+                };
+                evidence.insert(question, Ok(answer));
+            }
+            rule.judge(&review, &evidence)
+        };
+        let arm = Some(&["linux/arm64"][..]);
+        let amd = Some(&["linux/amd64"][..]);
+        let both = Some(&["linux/amd64", "linux/arm64"][..]);
+        let found = judge(arm, amd, "amd64");
+        assert_eq!(found.findings[0].certainty, Certainty::Likely);
+        assert_eq!(
+            found.findings[0].message,
+            "app: a:1 is built for linux/arm64, and no node that may get the pod is: they are \
+             linux/amd64"
+        );
+        assert_eq!(judge(arm, both, "amd64").findings.len(), 1);
+        for (built, nodes, selector) in [
+            (arm, both, "arm64"),
+            (both, amd, "amd64"),
+            // A node that is not there yet may be made for it.
+            (arm, amd, "arm64"),
+            (arm, Some(&[][..]), "amd64"),
+            // Case 105: what is no index is pulled, whatever it is.
+            (None, amd, "amd64"),
+            (Some(&[][..]), amd, "amd64"),
+        ] {
+            let judgement = judge(built, nodes, selector);
+            assert_eq!(judgement, Judgement::default(), "{built:?} {nodes:?}");
+        }
+        let unknown = judge(arm, None, "amd64");
+        assert_eq!((unknown.findings.len(), unknown.abstained.len()), (0, 1));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod guards;
 mod limits;
 mod mirrors;
 mod oracle;
+mod platforms;
 mod real;
 mod tls;
 

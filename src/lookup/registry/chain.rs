@@ -4,24 +4,15 @@
 use tokio::time::Instant;
 
 use super::hosts::{Endpoint, Link};
-use super::limits::Limits;
-use super::manifest;
+use super::limits::{Limits, Turn};
+use super::manifest::{self, ByDigest};
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::token::Tokens;
 use super::transport::Transport;
-use crate::evidence::{ImageState, Missing};
+use crate::evidence::{ImagePlatforms, ImageState, Missing};
 use crate::report::metrics::{Metrics, RegistryLabel};
 use crate::review::image::ImageReference;
-
-/// What one host is asked.
-#[derive(Clone, Copy, Debug)]
-enum Question {
-    /// Whether it has the image.
-    Look,
-    /// To prove that it has not.
-    Prove,
-}
 
 /// One image, and what it takes to ask for it.
 pub(super) struct Asking<'a> {
@@ -63,11 +54,9 @@ impl Asking<'_> {
 
     async fn look(&self, link: &Link, left: usize) -> Result<Option<ImageState>, Obstacle> {
         let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
-        // A host that hangs leaves time for those after it.
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
-        let now = Instant::now();
-        let by = now + self.by.saturating_duration_since(now) / left;
-        self.in_turn(endpoint, by, Question::Look).await
+        let (turn, session) = self.begin(endpoint, self.share(left)).await?;
+        let answer = manifest::look(&session, self.image).await;
+        self.end(turn, endpoint, answer)
     }
 
     async fn prove(&self, chain: &[Link]) -> Result<ImageState, Obstacle> {
@@ -75,7 +64,9 @@ impl Asking<'_> {
         let mut asked = Vec::new();
         for link in chain {
             let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
-            let proven = self.in_turn(endpoint, self.by, Question::Prove).await;
+            let (turn, session) = self.begin(endpoint, self.by).await?;
+            let answer = manifest::prove(&session, self.image).await;
+            let proven = self.end(turn, endpoint, answer);
             match proven.map_err(|obstacle| named(obstacle, link, chain))? {
                 Some(ImageState::Missing(missing)) => proof = Some(missing),
                 Some(found) => return Ok(found),
@@ -91,13 +82,38 @@ impl Asking<'_> {
         }))
     }
 
-    /// Asks one host something, when it is its turn.
-    async fn in_turn(
+    /// For which platforms the image is built, by the first host that has it.
+    ///
+    /// # Errors
+    /// What the last host said, where none has it.
+    pub(super) async fn platforms(
         &self,
-        endpoint: &Endpoint,
+        chain: &[Link],
+        known: &ByDigest,
+    ) -> Result<ImagePlatforms, Obstacle> {
+        let mut unknown = Obstacle::NoHost;
+        for (index, link) in chain.iter().enumerate() {
+            let asked = async {
+                let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
+                let by = self.share(chain.len() - index);
+                let (turn, session) = self.begin(endpoint, by).await?;
+                let answer = manifest::platforms(&session, self.image, known).await;
+                self.end(turn, endpoint, answer)
+            };
+            match asked.await {
+                Ok(platforms) => return Ok(platforms),
+                Err(obstacle) => unknown = named(obstacle, link, chain),
+            }
+        }
+        Err(unknown)
+    }
+
+    /// Waits until a host may be asked.
+    async fn begin<'s>(
+        &'s self,
+        endpoint: &'s Endpoint,
         by: Instant,
-        question: Question,
-    ) -> Result<Option<ImageState>, Obstacle> {
+    ) -> Result<(Turn<'s>, Session<'s>), Obstacle> {
         let turn = self.limits.turn(endpoint, self.is_readable, by).await?;
         let session = Session {
             transport: self.transport,
@@ -106,10 +122,16 @@ impl Asking<'_> {
             repository: &self.image.repository.path,
             by,
         };
-        let answer = match question {
-            Question::Look => manifest::look(&session, self.image).await,
-            Question::Prove => manifest::prove(&session, self.image).await,
-        };
+        Ok((turn, session))
+    }
+
+    /// Takes note of how it went.
+    fn end<Found>(
+        &self,
+        turn: Turn<'_>,
+        endpoint: &Endpoint,
+        answer: Result<Found, Obstacle>,
+    ) -> Result<Found, Obstacle> {
         let is_left_alone = turn.end(answer.as_ref().err());
         let registry = self.metrics.registry_label(endpoint.base.authority());
         let gauge = &self.metrics.registry_left_alone;
@@ -117,6 +139,13 @@ impl Asking<'_> {
             .get_or_create(&RegistryLabel { registry })
             .set(is_left_alone.into());
         answer
+    }
+
+    /// The time for the next of so many hosts: one that hangs leaves some for those after it.
+    fn share(&self, hosts: usize) -> Instant {
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        now + self.by.saturating_duration_since(now) / hosts
     }
 }
 

@@ -10,8 +10,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use moka::future::Cache;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
+use serde::Deserialize;
 
 use super::complaint;
 use super::hosts::Standing;
@@ -19,11 +21,24 @@ use super::obstacle::Obstacle;
 use super::session::Session;
 use super::tags::{self, MOST_PAGES, Tags};
 use super::transport::{MOST_REDIRECTS, body, is_page, rest};
-use crate::evidence::{ImageState, Missing, MissingPart};
+use crate::evidence::{ImagePlatforms, ImageState, Missing, MissingPart, Platform};
 use crate::review::image::ImageReference;
 
 /// Bytes of a manifest; a larger one is none to a node (containerd, `MaxManifestSize`).
 const LONGEST_MANIFEST: u64 = 4 * 1024 * 1024;
+
+/// The same of an index, as it is read.
+const LONGEST_INDEX: usize = 4 * 1024 * 1024;
+/// The types of manifests that list other manifests.
+const INDEXES: &[&str] = &[
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+/// The header in which a registry says which manifest it answers with.
+const DIGEST: &str = "docker-content-digest";
+
+/// What is known of manifests, by digest.
+pub(super) type ByDigest = Cache<String, ImagePlatforms>;
 
 /// How long a registry is left alone whose pull limit is reached (Docker Hub counts 6 hours).
 const AFTER_PULL_LIMIT: Duration = Duration::from_mins(10);
@@ -72,6 +87,92 @@ pub(super) async fn look(
         seen => seen,
     };
     seen.state()
+}
+
+/// For which platforms an image that is there is built. A digest means the same for ever, so its
+/// manifest is fetched once: Docker Hub counts that as a pull, and a HEAD as nothing.
+pub(super) async fn platforms(
+    session: &Session<'_>,
+    image: &ImageReference,
+    known: &ByDigest,
+) -> Result<ImagePlatforms, Obstacle> {
+    let (reference, _) = wanted(image)?;
+    let url = session.url(&format!("manifests/{reference}"));
+    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
+    check_present(&head)?;
+    let told = head.headers().get(DIGEST);
+    let told = told.and_then(|digest| digest.to_str().ok());
+    let digest = image.digest.as_deref().or(told).map(ToOwned::to_owned);
+    if let Some(digest) = &digest
+        && let Some(platforms) = known.get(digest).await
+    {
+        return Ok(platforms);
+    }
+    let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+    check_present(&get)?;
+    let is_index = kind(get.headers()).is_some_and(|kind| INDEXES.contains(&kind));
+    let platforms = if is_index {
+        let body = body(get, LONGEST_INDEX, session.by).await?;
+        read_index(&body)?
+    } else {
+        // A node takes any image that is no index.
+        ImagePlatforms::Any
+    };
+    if let Some(digest) = digest {
+        known.insert(digest, platforms.clone()).await;
+    }
+    Ok(platforms)
+}
+
+fn check_present(response: &Response) -> Result<(), Obstacle> {
+    match seen(response)? {
+        Seen::Present | Seen::Schema1 | Seen::NotAllowed => Ok(()),
+        Seen::Absent => Err(Obstacle::Malformed("has no such manifest")),
+    }
+}
+
+/// An index as far as nodes choose by it (containerd, core/images/image.go `Manifest`).
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    platform: Option<EntryPlatform>,
+}
+
+#[derive(Deserialize)]
+struct EntryPlatform {
+    os: String,
+    architecture: String,
+}
+
+fn read_index(body: &[u8]) -> Result<ImagePlatforms, Obstacle> {
+    let index: Index = serde_json::from_slice(body)
+        .map_err(|_| Obstacle::Malformed("gives an index that cannot be read"))?;
+    let mut platforms = Vec::new();
+    for entry in index.manifests {
+        let Some(EntryPlatform { os, architecture }) = entry.platform else {
+            // It fits every node.
+            return Ok(ImagePlatforms::Any);
+        };
+        let is_word = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(is_plain)
+        };
+        if !is_word(&os) || !is_word(&architecture) {
+            return Err(Obstacle::Malformed("gives an index that cannot be read"));
+        }
+        // Attestations are of an unknown platform.
+        if os != "unknown" {
+            platforms.push(Platform { os, architecture });
+        }
+    }
+    platforms.sort();
+    platforms.dedup();
+    Ok(ImagePlatforms::Only(platforms))
 }
 
 /// After a first look that did not find it: the proof that the image is missing, or the image if it
@@ -201,7 +302,7 @@ fn seen(response: &Response) -> Result<Seen, Obstacle> {
         200 if length(response).is_some_and(|length| length > LONGEST_MANIFEST) => Err(
             Obstacle::Malformed("answered with a manifest that is too long for a node"),
         ),
-        200 if is_schema_1(headers) => Ok(Seen::Schema1),
+        200 if kind(headers) == Some(SCHEMA_1) => Ok(Seen::Schema1),
         200 => Ok(Seen::Present),
         404 => Ok(Seen::Absent),
         405 => Ok(Seen::NotAllowed),
@@ -209,12 +310,10 @@ fn seen(response: &Response) -> Result<Seen, Obstacle> {
     }
 }
 
-fn is_schema_1(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| {
-        let end = kind.iter().position(|&byte| byte == b';');
-        kind[..end.unwrap_or(kind.len())].trim_ascii() == SCHEMA_1.as_bytes()
-    })
+/// The type of the answer, without its parameters.
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(kind.split(';').next().unwrap_or(kind).trim())
 }
 
 /// The length that the header names: the body of an answer to HEAD is empty.
@@ -226,6 +325,43 @@ fn length(response: &Response) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registry_case_104_an_index_names_the_platforms_that_pull_it() {
+        let read = |platforms: &str| {
+            let index = format!("{{\"manifests\":[{platforms}]}}");
+            read_index(index.as_bytes()).map(|platforms| match platforms {
+                ImagePlatforms::Any => "any".to_owned(),
+                ImagePlatforms::Only(platforms) => {
+                    let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+                    words.join(" ")
+                }
+            })
+        };
+        let of = |os: &str, architecture: &str| {
+            format!(r#"{{"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#)
+        };
+        let both = [
+            of("linux", "arm64"),
+            of("linux", "amd64"),
+            of("linux", "arm64"),
+        ]
+        .join(",");
+        assert_eq!(read(&both).unwrap(), "linux/amd64 linux/arm64");
+        let attested = [of("linux", "amd64"), of("unknown", "unknown")].join(",");
+        assert_eq!(read(&attested).unwrap(), "linux/amd64");
+        for any in ["{}", "{\"platform\":null}"] {
+            assert_eq!(read(&format!("{both},{any}")).unwrap(), "any");
+        }
+        for odd in [
+            "5",
+            &of("linux", "<evil>"),
+            &of("", "amd64"),
+            "{\"platform\":{}}",
+        ] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
+    }
 
     #[test]
     fn registry_case_64_a_pull_limit_takes_longer_than_too_many_requests() {

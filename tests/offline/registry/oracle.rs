@@ -33,6 +33,9 @@ const ADDRESSES: &[&str] = &[
     "10.9.0.8", "10.9.0.9",
 ];
 
+/// One image that registries have, one tag that they lack, and one repository.
+const RESTS: &[&str] = &["team/app:v1", "team/app:v9", "team/nothing:v1"];
+
 /// What containerd says.
 #[derive(Deserialize)]
 struct Answer {
@@ -308,7 +311,6 @@ fn scenarios(registry: &Registry, pki: &Pki) -> Vec<Scenario> {
     let digest = registry.digests["team/app:v1"].as_str();
     let none = format!("sha256:{}", "b".repeat(64));
     let mut all = Vec::new();
-    let has = ["team/app:v1", "team/app:v9", "team/nothing:v1"];
     for (name, registry) in [
         ("3.1.2 open", OPEN),
         ("3.1.2 basic", BASIC),
@@ -318,7 +320,7 @@ fn scenarios(registry: &Registry, pki: &Pki) -> Vec<Scenario> {
         ("empty", EMPTY),
         ("nobody there", NOBODY),
     ] {
-        for rest in has {
+        for rest in RESTS {
             all.push(Scenario::plain(format!("{name}: {rest}"), registry, rest));
         }
     }
@@ -365,7 +367,7 @@ fn scenarios(registry: &Registry, pki: &Pki) -> Vec<Scenario> {
             &format!("team/{behaviour}@{none}"),
         ));
     }
-    for rest in has {
+    for rest in RESTS {
         let itself = |toml: &str| {
             let what = format!("HTTPS, {toml:?}: {rest}");
             Scenario::with(what, format!("1.1.1.1/{rest}"), "1.1.1.1", toml)
@@ -380,6 +382,12 @@ fn scenarios(registry: &Registry, pki: &Pki) -> Vec<Scenario> {
         all.push(strange(&format!("ca = {:?}", ca.display().to_string())));
         all.push(strange("skip_verify = true"));
     }
+    all
+}
+
+/// Several hosts for one image, and hosts that may not be asked for everything.
+fn chains(digest: &str) -> Vec<Scenario> {
+    let mut all = Vec::new();
     for (mirror, name) in [
         (PROXY, "a proxy"),
         (EMPTY, "an empty registry"),
@@ -388,7 +396,7 @@ fn scenarios(registry: &Registry, pki: &Pki) -> Vec<Scenario> {
         (SCRIPTED, "a scripted registry"),
     ] {
         for registry in [OPEN, EMPTY, BASIC] {
-            for rest in has {
+            for rest in RESTS {
                 let toml = format!("server = \"http://{registry}\"\n[host.\"http://{mirror}\"]\n");
                 let what = format!("{name} before {}: {rest}", &registry[..8]);
                 all.push(Scenario::with(
@@ -426,7 +434,7 @@ fn scenarios(registry: &Registry, pki: &Pki) -> Vec<Scenario> {
             toml,
         ));
     }
-    for rest in has {
+    for rest in RESTS {
         let toml = format!("server = \"http://{OPEN}\"\n");
         let what = format!("_default is another server: {rest}");
         all.push(Scenario::with(
@@ -499,8 +507,10 @@ async fn compare(containerd: &Path, pki: &Pki) {
     let listener = TcpListener::bind(SCRIPTED).await.unwrap();
     let _scripted = Scripted::on(listener, None, scripted);
 
+    let chains = chains(&open.digests["team/app:v1"]);
     let asked = scenarios(&open, pki)
         .into_iter()
+        .chain(chains)
         .map(|scenario| scenario.ask(containerd).boxed());
     let mut rows: Vec<Row> = Vec::new();
     let mut asked = futures::stream::StreamExt::buffered(futures::stream::iter(asked), 8);
