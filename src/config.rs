@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::evidence::{MemoryRecord, Scalar};
 use crate::lookup::registry::HostSettings;
+use crate::lookup::registry::credentials::{CredentialProviders, RegistryCredentials};
 use crate::manifest;
+use crate::review::patch::escape;
 use crate::rules::Rule;
 use crate::rules::catalogue::{self, CATALOGUE, Entry};
 
@@ -45,6 +47,12 @@ pub struct Config {
     pub exemptions: Vec<Exemption>,
     /// How registries are reached, by the host in the image reference, such as docker.io.
     pub registries: BTreeMap<String, HostSettings>,
+    /// Registry credentials of Forestall's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_credentials: Option<RegistryCredentials>,
+    /// Plug-ins of kubelet that give credentials, such as ecr-credential-provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_providers: Option<CredentialProviders>,
     /// What is known about Argo CD.
     pub argocd: ArgoCdSettings,
 }
@@ -61,6 +69,10 @@ pub struct RuleSettings {
     /// Whether objects may carry annotations that allow what this guardrail finds. Built in: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_annotations: Option<bool>,
+    /// missing-image: whether the pull secrets of workloads are read, and registries asked with them.
+    /// Built in: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_secrets: Option<bool>,
     /// oom-killed-memory-limit: kills and survivals that are known already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<MemoryRecord>>,
@@ -333,8 +345,29 @@ impl Config {
             settings
                 .check(host)
                 .map_err(|error| (error.pointer(), error.to_string()))?;
+            if settings.trust_denied && !self.reads_pull_secrets() {
+                let message = format!(
+                    "registries.{host}.trustDenied: a workload's pull secret may open what is denied \
+                     without; set rules.missing-image.pullSecrets: true as well"
+                );
+                return Err((format!("/registries/{}/trustDenied", escape(host)), message));
+            }
         }
         self.guardrails().map(drop)
+    }
+
+    /// Whether registries are reached as by the other configuration, and as the same.
+    #[must_use]
+    pub fn has_same_registries(&self, other: &Self) -> bool {
+        self.registries == other.registries
+            && self.registry_credentials == other.registry_credentials
+            && self.credential_providers == other.credential_providers
+    }
+
+    /// Whether the pull secrets of workloads are read.
+    fn reads_pull_secrets(&self) -> bool {
+        let settings = self.rule("missing-image");
+        settings.and_then(|settings| settings.pull_secrets) == Some(true)
     }
 
     /// The settings of a guardrail.
@@ -414,6 +447,7 @@ impl RuleSettings {
     /// The keys given that belong to single guardrails.
     fn own_keys(&self) -> impl Iterator<Item = &'static str> {
         [
+            ("pullSecrets", self.pull_secrets.is_some()),
             ("known", self.known.is_some()),
             ("defaults", self.defaults.is_some()),
         ]

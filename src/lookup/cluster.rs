@@ -5,6 +5,7 @@
 //! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
 
 pub(super) mod argocd;
+mod pull_secrets;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +27,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::pull_secrets::{Named, PullSecrets};
 use self::watched::Watched;
 use super::MODE_LABEL;
-use crate::evidence::Unknown;
+use crate::evidence::{Puller, Unknown};
 use crate::report::metrics::Metrics;
 use crate::rules::Reads;
 use crate::rules::catalogue::CATALOGUE;
@@ -54,6 +56,7 @@ pub struct Patience {
 #[derive(Clone, Debug)]
 pub struct ClusterView {
     kinds: Arc<Kinds>,
+    pull_secrets: Arc<PullSecrets>,
     patience: Patience,
     _tasks: Arc<JoinSet<()>>,
 }
@@ -151,11 +154,13 @@ impl ClusterView {
             first_lists: Vec::new(),
         };
         let kinds = Arc::new(Kinds::start(&mut starter, reads));
+        let pull_secrets = Arc::new(PullSecrets::new(client.clone()));
         starter
             .tasks
             .spawn(listen(client, Arc::clone(&kinds), patience.pulse));
         let view = Self {
             kinds,
+            pull_secrets,
             patience,
             _tasks: Arc::new(starter.tasks),
         };
@@ -237,6 +242,15 @@ impl ClusterView {
         let flags: BTreeSet<bool> =
             self.read(watched, |flags| flags.values().copied().collect())?;
         argocd::one_flag(&flags)
+    }
+
+    /// The pull secrets of a pod, in the order in which kubelet tries them.
+    pub(super) async fn pull_secrets(
+        &self,
+        puller: &Puller,
+        by: Instant,
+    ) -> Result<Vec<Named>, Unknown> {
+        self.pull_secrets.of(puller, by).await
     }
 
     fn argocd(&self) -> Result<&ArgoCd, Unknown> {

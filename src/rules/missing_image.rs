@@ -1,12 +1,15 @@
 //! `missing-image`: an image that no node can pull, because it does not exist.
 //!
-//! Only two things refuse: a reference that does not parse, and a registry that proves the absence.
-//! A registry that is down, slow, or will not say refuses nothing.
+//! Few things refuse: a reference that does not parse, a registry that proves the absence, and where
+//! pull secrets are read, one over which kubelet fails. A registry that is down, slow, or will not
+//! say refuses nothing, unless the operator says that its "denied" holds for nodes too.
+
+mod pull_secrets;
 
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
-use crate::evidence::{Evidence, ImageState, Missing, MissingPart, Question, Unknown};
+use crate::evidence::{Evidence, ImageState, Missing, MissingPart, Puller, Question, Unknown};
 use crate::review::Review;
 use crate::review::image::ImageReference;
 use crate::review::workload::{ImageUse, WORKLOADS};
@@ -20,21 +23,39 @@ pub(super) const RULE: Entry = Entry {
         watches: WORKLOADS,
         repairs: false,
         reads: &[],
-        settings: &[],
+        settings: &["pullSecrets"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
-    build: |_| Ok(Box::new(MissingImage)),
+    build: |settings| {
+        let reads_pull_secrets = settings.pull_secrets == Some(true);
+        Ok(Box::new(MissingImage { reads_pull_secrets }))
+    },
 };
 
-struct MissingImage;
+struct MissingImage {
+    reads_pull_secrets: bool,
+}
+
+impl MissingImage {
+    /// Whose pull secrets count, where they are read and there is something to pull.
+    fn puller(&self, review: &Review, images: &[ImageUse<'_>]) -> Option<Puller> {
+        let reads = self.reads_pull_secrets && images.iter().any(is_pulled);
+        reads.then(|| review.puller().ok().flatten()).flatten()
+    }
+}
 
 impl Rule for MissingImage {
     fn questions(&self, review: &Review) -> Vec<Question> {
         let images = review.images().unwrap_or_default();
+        let puller = self.puller(review, &images);
         let pulled = images.iter().filter(|image| is_pulled(image));
-        pulled
-            .filter_map(|image| ImageReference::parse(image.reference).ok())
-            .map(|reference| Question::Image(reference.pulled()))
+        let references = pulled.filter_map(|image| ImageReference::parse(image.reference).ok());
+        let questions = references.map(|reference| Question::Image {
+            image: reference.pulled(),
+            puller: puller.clone(),
+        });
+        questions
+            .chain(puller.clone().map(Question::PullSecrets))
             .collect()
     }
 
@@ -44,8 +65,15 @@ impl Rule for MissingImage {
             Err(reason) => return Judgement::abstain("containers", reason),
         };
         let mut judgement = Judgement::default();
+        let puller = self.puller(review, &images);
+        if let Some(puller) = &puller {
+            match pull_secrets::findings(review, puller, evidence) {
+                Ok(findings) => judgement.findings.extend(findings),
+                Err(reason) => judgement.add("pull secrets", Err(reason)),
+            }
+        }
         for image in images.iter().filter(|image| is_pulled(image)) {
-            match inspect(image, evidence) {
+            match inspect(image, puller.as_ref(), evidence) {
                 Ok(finding) => judgement.findings.extend(finding),
                 Err(reason) => {
                     let item = format!("{} ({})", image.item, printable(image.reference));
@@ -63,7 +91,11 @@ fn is_pulled(image: &ImageUse<'_>) -> bool {
     image.pull_policy != Some("Never") && !matches!(image.reference.trim(), "" | "auto")
 }
 
-fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>, Unknown> {
+fn inspect(
+    image: &ImageUse<'_>,
+    puller: Option<&Puller>,
+    evidence: &Evidence,
+) -> Result<Option<Finding>, Unknown> {
     let finding = |message: String, help: String| Finding {
         certainty: Certainty::Proven,
         path: image.pointer(),
@@ -85,10 +117,21 @@ fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>,
             return Ok(Some(finding(message, error.to_string())));
         }
     };
-    let ImageState::Missing(missing) = evidence.image(&reference)? else {
-        return Ok(None);
+    let (message, help) = match evidence.image(&reference, puller)? {
+        ImageState::Exists => return Ok(None),
+        ImageState::Missing(missing) => explain(image, &reference, missing),
+        ImageState::Denied { asked } => (
+            format!(
+                "{}: {} lets no node read {}",
+                image.item,
+                reference.repository.domain,
+                reference.repository.familiar()
+            ),
+            format!(
+                "write a repository that exists, or name a pull secret that may read it; asked: {asked}"
+            ),
+        ),
     };
-    let (message, help) = explain(image, &reference, missing);
     Ok(Some(finding(message, help)))
 }
 
@@ -162,12 +205,15 @@ mod tests {
         }))
         .unwrap();
         let mut evidence = Evidence::default();
-        for question in MissingImage.questions(&review) {
+        let rule = MissingImage {
+            reads_pull_secrets: false,
+        };
+        for question in rule.questions(&review) {
             if let Some(answer) = answer {
                 evidence.insert(question, answer.clone().map(Fact::Image));
             }
         }
-        MissingImage.judge(&review, &evidence)
+        rule.judge(&review, &evidence)
     }
 
     fn no_tag(tags: &[&str]) -> ImageState {

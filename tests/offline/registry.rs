@@ -40,7 +40,12 @@ fn client_with(entries: &[(&str, &str)], metrics: Arc<Metrics>) -> RegistryClien
     let settings = |&(host, server): &(&str, &str)| {
         let server = (!server.is_empty()).then(|| server.to_owned());
         let plain_http = server.is_none();
-        (host.to_owned(), HostSettings { server, plain_http })
+        let settings = HostSettings {
+            server,
+            plain_http,
+            ..HostSettings::default()
+        };
+        (host.to_owned(), settings)
     };
     let settings: BTreeMap<_, _> = entries.iter().map(settings).collect();
     RegistryClient::new(&settings, metrics).unwrap()

@@ -11,6 +11,7 @@ use crate::guard::Guard;
 use crate::lookup::cluster::ClusterView;
 use crate::lookup::live::Live;
 use crate::lookup::registry::RegistryClient;
+use crate::lookup::registry::credentials::OwnCredentials;
 use crate::report::metrics::{Metrics, ResultLabel};
 use crate::webhook::Webhook;
 
@@ -56,6 +57,9 @@ impl Configuration {
 
     /// Reads the file again, and judges by it from now on, if it can be used.
     pub(super) fn look_again(&mut self, webhook: &LiveWebhook) {
+        if let Some(registry) = &webhook.guard().lookup().registry {
+            registry.look_again();
+        }
         let Some(path) = &self.path else {
             return;
         };
@@ -109,14 +113,15 @@ pub(super) fn guard(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Guard<Live>> {
     let kept = before
-        .filter(|before| before.config().registries == config.registries)
+        .filter(|before| before.config().has_same_registries(&config))
         .and_then(|before| before.lookup().registry.clone());
     let registry = match kept {
         Some(registry) => registry,
-        None => Arc::new(RegistryClient::new(
-            &config.registries,
-            Arc::clone(metrics),
-        )?),
+        None => {
+            let (own, metrics) = (OwnCredentials::read(&config)?, Arc::clone(metrics));
+            let registry = RegistryClient::with_credentials(&config.registries, own, metrics);
+            Arc::new(registry?)
+        }
     };
     let lookup = Live {
         registry: Some(registry),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::address::{check_configured, check_public};
+use super::credentials::realm;
 use super::obstacle::Refusal;
 use crate::review::image::is_domain;
 use crate::review::patch::escape;
@@ -35,6 +36,15 @@ pub struct HostSettings {
     /// Whether the registry's own address is asked by plain HTTP. Built in: false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
+    /// Token servers that may have the registry's credentials though they belong to another domain,
+    /// as HOST or HOST:PORT. Those of the same domain may have them anyway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_hosts: Vec<String>,
+    /// Whether "denied" means that no node can pull, so that it refuses. Only true where nodes have
+    /// no credentials of their own for this registry, and workloads' pull secrets are read
+    /// (rules.missing-image.pullSecrets). Built in: false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trust_denied: bool,
 }
 
 /// Settings of a registry that cannot be used.
@@ -60,6 +70,17 @@ pub enum SettingsError {
         /// What is written there.
         server: String,
     },
+    /// A token server is no host.
+    #[error(
+        "registries.{host}.tokenHosts: {named:?} is no host; write HOST or HOST:PORT, such as \
+         auth.example.com"
+    )]
+    TokenHost {
+        /// The key.
+        host: String,
+        /// What is written there.
+        named: String,
+    },
     /// The address belongs to no registry.
     #[error(
         "registries.{0}: a link-local, metadata or multicast address is never asked; write the \
@@ -79,10 +100,14 @@ pub enum SettingsError {
 pub(super) struct Endpoint {
     /// Scheme, host and port; the path is empty.
     pub(super) base: Url,
-    /// Who is asked, as a message says it.
-    pub(super) asked: String,
+    /// The registry, as images name it, where another address is asked instead.
+    pub(super) instead_of: Option<String>,
     /// Whether the operator says that this server has all that there is.
     pub(super) is_authoritative: bool,
+    /// Token servers of other domains that may have its credentials.
+    pub(super) token_hosts: Vec<String>,
+    /// Whether the operator says that its "denied" holds for nodes too.
+    pub(super) trusts_denied: bool,
 }
 
 /// The hosts that are configured, and the policy for all others.
@@ -103,6 +128,20 @@ enum Scheme {
 // === impl Endpoint ===
 
 impl Endpoint {
+    /// Who is asked and as whom, as a message says it.
+    pub(super) fn asked(&self, as_whom: &str) -> String {
+        let authority = authority(&self.base);
+        match &self.instead_of {
+            Some(host) => format!("{authority} (for {host}, {as_whom})"),
+            None => format!("{authority} ({as_whom})"),
+        }
+    }
+
+    /// Whether this token server may have the registry's credentials.
+    pub(super) fn trusts(&self, realm: &Url) -> bool {
+        realm::may_have(&self.base, &self.token_hosts, realm)
+    }
+
     /// Whether this is Docker Hub, which counts what is asked of it.
     pub(super) fn is_docker_hub(&self) -> bool {
         self.base.host_str() == Some(DOCKER_HUB_SERVER)
@@ -141,14 +180,26 @@ impl HostSettings {
         if literal(&base).is_some_and(|address| check_configured(address).is_err()) {
             return Err(SettingsError::Never(host.to_owned()));
         }
-        let asked = match &self.server {
-            Some(_) => format!("{} (for {host}, anonymous)", authority(&base)),
-            None => anonymous(&base),
-        };
+        for named in &self.token_hosts {
+            // One that is asked as the registry is.
+            let address = own_address(named, base.scheme() == "http");
+            let is_usable = is_domain(named)
+                && address.is_some_and(|address| {
+                    literal(&address).is_none_or(|address| check_configured(address).is_ok())
+                });
+            if !is_usable {
+                return Err(SettingsError::TokenHost {
+                    host: host.to_owned(),
+                    named: named.clone(),
+                });
+            }
+        }
         Ok(Endpoint {
             base,
-            asked,
+            instead_of: self.server.is_some().then(|| host.to_owned()),
             is_authoritative: self.server.is_some(),
+            token_hosts: self.token_hosts.clone(),
+            trusts_denied: self.trust_denied,
         })
     }
 }
@@ -162,6 +213,7 @@ impl SettingsError {
         let (host, key) = match self {
             Self::Host(host) | Self::DockerHub(host) | Self::Never(host) => (host, ""),
             Self::Server { host, .. } => (host, "/server"),
+            Self::TokenHost { host, .. } => (host, "/tokenHosts"),
             Self::PlainHttp(host) => (host, "/plainHttp"),
         };
         format!("/registries/{}{key}", escape(host))
@@ -175,8 +227,13 @@ impl Hosts {
         let mut hosts = Self::default();
         for (host, settings) in settings {
             let endpoint = settings.endpoint(host)?;
-            if let Some(place) = place(&endpoint.base) {
-                hosts.configured.insert(place, scheme(&endpoint.base));
+            let plain_http = endpoint.base.scheme() == "http";
+            let token_hosts = endpoint.token_hosts.iter();
+            let addresses = token_hosts.filter_map(|named| own_address(named, plain_http));
+            for address in addresses.chain([endpoint.base.clone()]) {
+                if let Some(place) = place(&address) {
+                    hosts.configured.insert(place, scheme(&address));
+                }
             }
             hosts.endpoints.insert(host.to_ascii_lowercase(), endpoint);
         }
@@ -203,9 +260,11 @@ impl Hosts {
         check_host(&base)?;
         self.permit(&base)?;
         Ok(Endpoint {
-            asked: anonymous(&base),
             base,
+            instead_of: None,
             is_authoritative: false,
+            token_hosts: Vec::new(),
+            trusts_denied: false,
         })
     }
 
@@ -286,10 +345,6 @@ fn authority(base: &Url) -> String {
     }
 }
 
-fn anonymous(base: &Url) -> String {
-    format!("{} (anonymous)", authority(base))
-}
-
 /// Whether a host may be asked that nobody configured.
 fn check_host(url: &Url) -> Result<(), Refusal> {
     if let Some(address) = literal(url) {
@@ -317,7 +372,12 @@ mod tests {
     fn settings(entries: &[(&str, Option<&str>, bool)]) -> BTreeMap<String, HostSettings> {
         let entry = |&(host, server, plain_http): &(&str, Option<&str>, bool)| {
             let server = server.map(ToOwned::to_owned);
-            (host.to_owned(), HostSettings { server, plain_http })
+            let settings = HostSettings {
+                server,
+                plain_http,
+                ..HostSettings::default()
+            };
+            (host.to_owned(), settings)
         };
         entries.iter().map(entry).collect()
     }
@@ -330,12 +390,16 @@ mod tests {
     fn docker_hub_is_asked_at_its_server() {
         let endpoint = hosts(&[]).endpoint("docker.io").unwrap();
         assert_eq!(endpoint.base.as_str(), "https://registry-1.docker.io/");
-        assert_eq!(endpoint.asked, "registry-1.docker.io (anonymous)");
+        assert_eq!(
+            endpoint.asked("anonymous"),
+            "registry-1.docker.io (anonymous)"
+        );
         let endpoint = hosts(&[("docker.io", Some("http://127.0.0.1:5000"), false)])
             .endpoint("docker.io")
             .unwrap();
         assert_eq!(endpoint.base.as_str(), "http://127.0.0.1:5000/");
-        assert_eq!(endpoint.asked, "127.0.0.1:5000 (for docker.io, anonymous)");
+        let asked = endpoint.asked("as pull secret a/b");
+        assert_eq!(asked, "127.0.0.1:5000 (for docker.io, as pull secret a/b)");
     }
 
     #[test]

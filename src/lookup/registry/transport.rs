@@ -42,7 +42,7 @@ pub(super) struct Ask<'a> {
     pub(super) url: Url,
     pub(super) accept: &'static str,
     /// Goes to the host of `url`, never to one that this redirects to.
-    pub(super) token: Option<&'a HeaderValue>,
+    pub(super) authorization: Option<&'a HeaderValue>,
     pub(super) redirects: usize,
     pub(super) by: Instant,
 }
@@ -53,6 +53,9 @@ pub enum ClientError {
     /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The machine gives no random bytes.
+    #[error("the operating system gives no random bytes, which caches of credentials need")]
+    NoRandom,
     /// The TLS library does not start, mostly for want of certificates.
     #[error(
         "registries cannot be asked by HTTPS; install CA certificates (the package ca-certificates), \
@@ -118,8 +121,10 @@ impl Transport {
             .client
             .request(ask.method.clone(), url.clone())
             .header(ACCEPT, ask.accept);
-        if let Some(token) = ask.token.filter(|_| url.origin() == ask.url.origin()) {
-            request = request.header(AUTHORIZATION, token);
+        if url.origin() == ask.url.origin()
+            && let Some(authorization) = ask.authorization
+        {
+            request = request.header(AUTHORIZATION, authorization);
         }
         timeout_at(ask.by, request.send())
             .await
