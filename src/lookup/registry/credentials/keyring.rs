@@ -116,20 +116,14 @@ fn is_docker_hub(repository: &str) -> bool {
 impl Place {
     pub(super) fn parse(schemeless: &str) -> Option<Self> {
         let (authority, path) = split(schemeless)?;
+        // The brackets of an IPv6 address go only where there is a port (Go, `net.SplitHostPort`).
         let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port),
-            _ => (authority.as_str(), ""),
-        };
-        let in_brackets = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let host = match in_brackets {
-            Some(_) if authority.ends_with(']') => {
-                // kubelet reads the brackets as a set of characters, so that this matches nothing.
-                return None;
+            Some((host, port)) if !port.ends_with(']') => {
+                let address = host.strip_prefix('[');
+                let address = address.and_then(|host| host.strip_suffix(']'));
+                (address.unwrap_or(host), port)
             }
-            Some(address) => address,
-            None => host,
+            _ => (authority.as_str(), ""),
         };
         Some(Self {
             host: host.to_owned(),
@@ -139,15 +133,15 @@ impl Place {
     }
 
     pub(super) fn is_for(&self, image: &Self) -> bool {
-        let labels = |place: &Self| place.host.split('.').count();
+        // kubelet reads the brackets that are left as a set of characters.
+        if self.host.starts_with('[') {
+            return false;
+        }
+        let (globs, labels) = (self.host.split('.'), image.host.split('.'));
         self.port == image.port
             && image.path.starts_with(&self.path)
-            && labels(self) == labels(image)
-            && self
-                .host
-                .split('.')
-                .zip(image.host.split('.'))
-                .all(|(glob, label)| matches(glob, label))
+            && globs.clone().count() == labels.clone().count()
+            && globs.zip(labels).all(|(glob, label)| matches(glob, label))
     }
 }
 

@@ -60,11 +60,6 @@ mod tests {
                 true,
             ),
             // Everybody can have a name below these.
-            (
-                "https://a.azurecr.io",
-                "https://evil.azurecr.io/token",
-                false,
-            ),
             ("https://a.github.io", "https://evil.github.io/", false),
             ("https://a.co.uk", "https://evil.co.uk/", false),
             (
