@@ -25,5 +25,6 @@ mod site;
 mod doors;
 mod incidents;
 mod patched;
+mod pull_secrets;
 mod requests;
 mod view;
