@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::evidence::{MemoryRecord, Scalar};
-use crate::lookup::registry::HostSettings;
 use crate::lookup::registry::credentials::{CredentialProviders, RegistryCredentials};
+use crate::lookup::registry::{HostSettings, ImageRewrite, check_rewrites};
 use crate::manifest;
 use crate::review::patch::escape;
 use crate::rules::Rule;
@@ -47,6 +48,14 @@ pub struct Config {
     pub exemptions: Vec<Exemption>,
     /// How registries are reached, by the host in the image reference, such as docker.io.
     pub registries: BTreeMap<String, HostSettings>,
+    /// A folder laid out as the nodes' /etc/containerd/certs.d, which says how they reach registries
+    /// that have no server and no mirrors under registries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_directory: Option<PathBuf>,
+    /// What other webhooks make of images before the nodes see them; the first that matches is
+    /// applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_rewrites: Vec<ImageRewrite>,
     /// Registry credentials of Forestall's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_credentials: Option<RegistryCredentials>,
@@ -353,6 +362,8 @@ impl Config {
                 return Err((format!("/registries/{}/trustDenied", escape(host)), message));
             }
         }
+        check_rewrites(&self.image_rewrites)
+            .map_err(|error| (error.pointer(), error.to_string()))?;
         self.guardrails().map(drop)
     }
 
@@ -360,6 +371,8 @@ impl Config {
     #[must_use]
     pub fn has_same_registries(&self, other: &Self) -> bool {
         self.registries == other.registries
+            && self.hosts_directory == other.hosts_directory
+            && self.image_rewrites == other.image_rewrites
             && self.registry_credentials == other.registry_credentials
             && self.credential_providers == other.credential_providers
     }

@@ -83,6 +83,9 @@ pub enum PullSecretState {
 pub enum ImageState {
     /// A node could pull it.
     Exists,
+    /// It is there, in a form that nodes with containerd 2.0 or later refuse: a manifest of Docker's
+    /// first schema.
+    Schema1,
     /// Every host that a node would ask says that it is not there.
     Missing(Missing),
     /// The registry lets nobody read it with the credentials that a node has. Known only where the

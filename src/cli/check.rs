@@ -210,8 +210,7 @@ impl Check {
             Err(error) if error.is_absence() => OwnCredentials::default(),
             own => own.map_err(|error| Problem::new("registry credentials", &error))?,
         };
-        let (registries, for_registry) = (&config.registries, Arc::clone(&metrics));
-        let registry = RegistryClient::with_credentials(registries, own, for_registry);
+        let registry = RegistryClient::with_credentials(config, own, Arc::clone(&metrics));
         let registry = registry.map_err(|error| Problem::new("registries", &error))?;
         let cluster = match &self.context {
             Some(context) => Some(connect(context, metrics).await?),

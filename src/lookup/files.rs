@@ -246,6 +246,7 @@ impl Files {
         };
         let state = match self.images.get(image)? {
             ImageAnswer::Exists => Ok(Fact::Image(ImageState::Exists)),
+            ImageAnswer::Schema1 => Ok(Fact::Image(ImageState::Schema1)),
             ImageAnswer::Missing => Ok(Fact::Image(ImageState::Missing(self.missing(image)))),
             ImageAnswer::Denied => unknown("access is denied, says the evidence"),
             ImageAnswer::Unknown => unknown("no answer, says the evidence"),

@@ -4,68 +4,67 @@
 //! and says "missing" only on proof. Everything else is unknown, and an unknown refuses nothing.
 //!
 //! ```text
-//! probe ─► credentials ─► cache ─► hosts (who may be asked) ─► manifest (HEAD, GET) ─► tags (contradiction?)
-//!                                                                │          │           │
-//!                                                                └─ token ──┴───────────┴─► transport ─► address
+//! probe ─► credentials ─► cache ─► hosts (who may be asked) ─► chain ─► limits ─► manifest (HEAD, GET) ─► tags
+//!                                   │                                               │          │           │
+//!                                   └─ settings, containerd's files                 └─ token ──┴───────────┴─► transport ─► address
 //! ```
 
 mod address;
+mod chain;
 mod challenge;
 mod complaint;
 pub mod credentials;
 mod hosts;
+mod hosts_directory;
+mod limits;
 mod manifest;
 mod obstacle;
 mod session;
+mod settings;
 mod tags;
 mod token;
 mod transport;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant as Clock};
 
 use moka::Expiry;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use self::chain::Asking;
 use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
-use self::hosts::Endpoint;
-pub use self::hosts::{HostSettings, SettingsError};
-use self::obstacle::Obstacle;
-use self::session::Session;
-use self::tags::MOST_PAGES;
+use self::hosts::{ANONYMOUS, Files, Hosts, Link};
+use self::limits::Limits;
+use self::obstacle::{Obstacle, Refusal};
+use self::settings::Rewrites;
+pub use self::settings::{
+    Capability, HostSettings, ImageRewrite, Role, ServerSettings, SettingsError, check_rewrites,
+};
 use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
+use crate::config::Config;
 use crate::evidence::{ImageState, Missing, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);
-/// With less time left than this, a registry is not asked any more.
-const LEAST: Duration = Duration::from_millis(100);
 /// How long answers hold. A tag may be moved or removed; a digest means the same for ever; a missing
 /// image may be pushed at any moment.
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
 const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
+/// How long a tag that existed is believed to exist while its registry does not answer.
+const EXISTED: Duration = Duration::from_hours(6);
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
-/// Questions that are under way at one time: to hosts that have answered before, to all others, to
-/// one host, and to Docker Hub, which counts.
-const MOST_TO_READABLE: usize = 16;
-const MOST_TO_STRANGERS: usize = 16;
-const MOST_PER_HOST: usize = 4;
-const MOST_TO_DOCKER_HUB: usize = 2;
-/// Questions that wait or are under way. An answer that comes after seconds helps nobody.
-const MOST_WAITING: usize = 4096;
 /// Credentials that are tried for one image. A pull secret can hold thousands.
 const MOST_CREDENTIALS: usize = 8;
-/// Hosts that have limits of their own, and hosts that are remembered as readable.
+/// Hosts that are remembered as readable.
 const MOST_HOSTS: usize = 1024;
 
 /// Asks registries, and remembers what they said.
@@ -74,26 +73,20 @@ pub struct RegistryClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// What it was made of, to see what has changed.
+    files: Files,
     transport: Transport,
+    rewrites: Rewrites,
     tokens: Tokens,
     own: OwnCredentials,
     fingerprints: Fingerprints,
     answers: Cache<Asked, Answer>,
+    /// Images that existed not long ago.
+    existed: Cache<Asked, ()>,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
     metrics: Arc<Metrics>,
-}
-
-/// How much is asked at one time.
-#[derive(Debug)]
-struct Limits {
-    waiting: Arc<Semaphore>,
-    /// Hosts that have let us read something, and all others: names of nowhere, which anybody can
-    /// write, shall not hold up real registries.
-    readable: Semaphore,
-    strangers: Semaphore,
-    hosts: Cache<String, Arc<Semaphore>>,
 }
 
 /// What was asked, and as whom: no tenant is told what another's credentials opened.
@@ -118,23 +111,21 @@ struct Lifetimes;
 // === impl RegistryClient ===
 
 impl RegistryClient {
-    /// A client that reaches registries as configured, without credentials of its own.
+    /// A client that reaches registries as configured. It reads the files that the configuration
+    /// names.
     ///
     /// # Errors
-    /// A setting that cannot be used, or a system without CA certificates.
-    pub fn new(
-        settings: &BTreeMap<String, HostSettings>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, ClientError> {
-        Self::with_credentials(settings, OwnCredentials::default(), metrics)
+    /// A setting or a file that cannot be used, or a system without CA certificates.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
+        Self::with_credentials(config, OwnCredentials::read(config)?, metrics)
     }
 
-    /// The same, with credentials of its own.
+    /// The same with these credentials of its own, whatever the configuration says of them.
     ///
     /// # Errors
     /// As [`RegistryClient::new`].
     pub fn with_credentials(
-        settings: &BTreeMap<String, HostSettings>,
+        config: &Config,
         own: OwnCredentials,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
@@ -143,19 +134,23 @@ impl RegistryClient {
             .weigher(weight)
             .expire_after(Lifetimes)
             .build();
+        let existed = Cache::builder()
+            .max_capacity(MOST_ANSWERS)
+            .time_to_live(EXISTED)
+            .build();
+        let files = Files::read(config)?;
+        let hosts = Hosts::new(&config.registries, files.clone())?;
         Ok(Self(Arc::new(Inner {
-            transport: Transport::new(settings)?,
+            files,
+            transport: Transport::new(hosts)?,
+            rewrites: Rewrites::new(&config.image_rewrites)?,
             tokens: Tokens::new(),
             own,
             fingerprints: Fingerprints::new().ok_or(ClientError::NoRandom)?,
             answers,
+            existed,
             readable: RwLock::default(),
-            limits: Limits {
-                waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-                readable: Semaphore::new(MOST_TO_READABLE),
-                strangers: Semaphore::new(MOST_TO_STRANGERS),
-                hosts: Cache::new(MOST_HOSTS as u64),
-            },
+            limits: Limits::new(),
             metrics,
         })))
     }
@@ -163,6 +158,14 @@ impl RegistryClient {
     /// Reads the file with credentials of Forestall's own again.
     pub fn look_again(&self) {
         self.0.own.look_again();
+    }
+
+    /// Whether the files that this configuration names are still those that this client was made of.
+    ///
+    /// # Errors
+    /// A file that cannot be used any more.
+    pub fn has_files_of(&self, config: &Config) -> Result<bool, SettingsError> {
+        Ok(self.0.files == Files::read(config)?)
     }
 
     /// Whether a node could pull this image, given as [`ImageReference::pulled`] gives it, for a pod
@@ -187,22 +190,35 @@ impl RegistryClient {
         by: Instant,
     ) -> Result<ImageState, Unknown> {
         let Self(inner) = self;
-        let candidates = inner.candidates(image, pod, by).await;
-        let mut answers = Vec::new();
-        for credential in &candidates.credentials {
-            let answer = inner.answer(image, credential.clone(), by).await;
-            if matches!(*answer, Ok(ImageState::Exists)) {
-                return Ok(ImageState::Exists);
-            }
-            answers.push(answer);
+        match inner.rewrites.apply(image) {
+            Some(Ok(rewritten)) => inner.probe(&rewritten, pod, by).await,
+            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
+            None => inner.probe(image, pod, by).await,
         }
-        inner.sum_up(image, &candidates, &answers, pod.is_complete)
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
+    async fn probe(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
+        let candidates = self.candidates(image, pod, by).await;
+        let mut answers = Vec::new();
+        for credential in &candidates.credentials {
+            let answer = self.answer(image, credential.clone(), by).await;
+            if let Ok(found @ (ImageState::Exists | ImageState::Schema1)) = answer.as_ref() {
+                return Ok(found.clone());
+            }
+            answers.push(answer);
+        }
+        self.sum_up(image, &candidates, &answers, pod.is_complete)
+    }
+
     async fn candidates(
         &self,
         image: &ImageReference,
@@ -250,34 +266,45 @@ impl Inner {
         };
         if let Some(answer) = self.answers.get(&asked).await {
             self.metrics.registry_cache_hits.inc();
-            return answer;
+            return self.or_existed(&asked, answer).await;
         }
         self.metrics.registry_cache_misses.inc();
-        let domain = &image.repository.domain;
-        let endpoint = match self.transport.hosts().endpoint(domain) {
-            Ok(endpoint) => endpoint,
+        let chain = match self.chain(image) {
+            Ok(chain) => chain,
             Err(refusal) => {
                 let obstacle = Obstacle::Blocked(refusal);
-                self.count(domain, obstacle.outcome());
+                self.count(&image.repository.domain, obstacle.outcome());
                 return Arc::new(Err(obstacle));
             }
         };
-        let Ok(permit) = Arc::clone(&self.limits.waiting).try_acquire_owned() else {
-            return Arc::new(Err(Obstacle::Busy));
+        let Some(permit) = self.limits.wait() else {
+            let busy = Arc::new(Err(Obstacle::Busy));
+            return self.or_existed(&asked, busy).await;
         };
         // A task of its own: a review that is cancelled does not cancel the question, which others
         // may wait for as well.
-        let client = Arc::clone(self);
+        let (client, question) = (Arc::clone(self), asked.clone());
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
-            let question = client.ask(&endpoint, &asked, credential.as_deref());
-            client.answers.get_with_by_ref(&asked, question).await
+            let asking = client.ask(&chain, &question, credential.as_deref());
+            client.answers.get_with_by_ref(&question, asking).await
         });
-        match timeout_at(by, task).await {
+        let answer = match timeout_at(by, task).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Arc::new(Err(Obstacle::Panicked)),
             Err(_) => Arc::new(Err(Obstacle::TimedOut)),
+        };
+        self.or_existed(&asked, answer).await
+    }
+
+    /// The answer, or where the registry is away what is known of the image: one that existed not
+    /// long ago is believed to exist. That a tag was missing is not: it may have been pushed since.
+    async fn or_existed(&self, asked: &Asked, answer: Answer) -> Answer {
+        let is_away = matches!(answer.as_ref(), Err(obstacle) if obstacle.is_outage());
+        if is_away && self.existed.get(asked).await.is_some() {
+            return Arc::new(Ok(ImageState::Exists));
         }
+        answer
     }
 
     /// What the answers mean together. An image is missing only for a node that finds it with none
@@ -293,50 +320,75 @@ impl Inner {
             .iter()
             .filter_map(|answer| answer.as_ref().as_ref().err());
         let obstacles: Vec<&Obstacle> = candidates.obstacle.iter().chain(failed).collect();
-        let endpoint = self.transport.hosts().endpoint(&image.repository.domain);
-        let asked = |endpoint: &Endpoint| endpoint.asked(&candidates.as_whom());
-        match (
-            obstacles.first(),
-            answers.first().map(AsRef::as_ref),
-            endpoint,
-        ) {
-            (None, Some(Ok(ImageState::Missing(missing))), Ok(endpoint)) => {
-                Ok(ImageState::Missing(Missing {
-                    asked: asked(&endpoint),
-                    ..missing.clone()
-                }))
-            }
-            (Some(_), _, Ok(endpoint))
-                if endpoint.trusts_denied
-                    && is_complete
-                    && obstacles.iter().all(|obstacle| obstacle.is_denial()) =>
+        let domain = &image.repository.domain;
+        let asked = || {
+            let chain = self.chain(image).unwrap_or_default();
+            let endpoints = chain.iter().filter_map(|link| link.endpoint.as_ref().ok());
+            let asked = endpoints.map(|endpoint| endpoint.asked(domain, &candidates.as_whom()));
+            asked.collect::<Vec<_>>().join(", ")
+        };
+        match (obstacles.first(), answers.first().map(AsRef::as_ref)) {
+            (None, Some(Ok(ImageState::Missing(missing)))) => Ok(ImageState::Missing(Missing {
+                asked: asked(),
+                ..missing.clone()
+            })),
+            (None, Some(Ok(state))) => Ok(state.clone()),
+            (Some(_), _)
+                if is_complete
+                    && obstacles.iter().all(|obstacle| obstacle.is_denial())
+                    && self.transport.hosts().trusts_denied(domain) =>
             {
-                Ok(ImageState::Denied {
-                    asked: asked(&endpoint),
-                })
+                Ok(ImageState::Denied { asked: asked() })
             }
-            (Some(obstacle), _, _) => Err(self.unknown(image, candidates, obstacle)),
-            (None, Some(Ok(state)), _) => Ok(state.clone()),
-            (None, _, _) => Err(Unknown::NotAsked),
+            (Some(obstacle), _) => {
+                let why = if obstacle.is_denial() && candidates.are_named() {
+                    format!("{obstacle}; asked {}", candidates.as_whom())
+                } else {
+                    obstacle.to_string()
+                };
+                Err(self.unknown(image, why))
+            }
+            (None, _) => Err(Unknown::NotAsked),
         }
     }
 
-    async fn ask(
-        &self,
-        endpoint: &Endpoint,
-        asked: &Asked,
-        credential: Option<&Credential>,
-    ) -> Answer {
+    /// The hosts that a node would ask for this image.
+    fn chain(&self, image: &ImageReference) -> Result<Vec<Link>, Refusal> {
+        let capability = match image.digest {
+            Some(_) => Capability::Pull,
+            None => Capability::Resolve,
+        };
+        let domain = &image.repository.domain;
+        self.transport.hosts().chain(domain, capability)
+    }
+
+    async fn ask(&self, chain: &[Link], asked: &Asked, credential: Option<&Credential>) -> Answer {
         let begun = Instant::now();
-        let turn = self.ask_in_turn(endpoint, asked, credential, begun + PROBE);
-        let answer = turn.await;
+        let Asked { image, fingerprint } = asked;
+        let domain = &image.repository.domain;
+        let asking = Asking {
+            transport: &self.transport,
+            tokens: &self.tokens,
+            limits: &self.limits,
+            metrics: &self.metrics,
+            image,
+            credential,
+            fingerprint: *fingerprint,
+            is_readable: self.is_readable(domain),
+            by: begun + PROBE,
+        };
+        let answer = asking.ask(chain).await;
         let outcome = match &answer {
-            Ok(ImageState::Exists) => "found",
+            Ok(ImageState::Exists | ImageState::Schema1) => "found",
             Ok(ImageState::Missing(_)) => "absent",
             Ok(ImageState::Denied { .. }) => "unauthorized",
             Err(obstacle) => obstacle.outcome(),
         };
-        let domain = &asked.image.repository.domain;
+        match &answer {
+            Ok(ImageState::Exists) => self.existed.insert(asked.clone(), ()).await,
+            Ok(_) => self.existed.invalidate(asked).await,
+            Err(_) => {}
+        }
         let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
         let took = begun.elapsed();
         self.count(domain, outcome);
@@ -346,69 +398,8 @@ impl Inner {
         Arc::new(answer)
     }
 
-    async fn ask_in_turn(
-        &self,
-        endpoint: &Endpoint,
-        Asked { image, fingerprint }: &Asked,
-        credential: Option<&Credential>,
-        by: Instant,
-    ) -> Result<ImageState, Obstacle> {
-        let of_host = self.limits.of_host(endpoint).await;
-        let of_all = if self.is_readable(&image.repository.domain) {
-            &self.limits.readable
-        } else {
-            &self.limits.strangers
-        };
-        // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turn = async { (of_host.acquire().await, of_all.acquire().await) };
-        let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
-        if by.saturating_duration_since(Instant::now()) < LEAST {
-            return Err(Obstacle::Busy);
-        }
-        let session = Session {
-            transport: &self.transport,
-            tokens: &self.tokens,
-            endpoint,
-            repository: &image.repository.path,
-            credential,
-            fingerprint: *fingerprint,
-            by,
-        };
-        let state = manifest::state(&session, image).await?;
-        match (state, &image.tag) {
-            (ImageState::Missing(missing), Some(tag))
-                if credential.is_some_and(|credential| !credential.origin().is_workload()) =>
-            {
-                // What Forestall's own credentials open is not for everybody who can ask.
-                let anonymous = Session {
-                    credential: None,
-                    fingerprint: None,
-                    ..session
-                };
-                let listed = tags::list(&anonymous, tag, MOST_PAGES).await;
-                let names = listed.map(|tags| tags.names).unwrap_or_default();
-                Ok(ImageState::Missing(Missing {
-                    tags: Arc::new(names),
-                    ..missing
-                }))
-            }
-            (state, _) => Ok(state),
-        }
-    }
-
-    fn unknown(
-        &self,
-        image: &ImageReference,
-        candidates: &Candidates,
-        obstacle: &Obstacle,
-    ) -> Unknown {
+    fn unknown(&self, image: &ImageReference, why: String) -> Unknown {
         let host = &image.repository.domain;
-        let is_named = candidates.credentials.iter().any(Option::is_some);
-        let why = if obstacle.is_denial() && is_named {
-            format!("{obstacle}; asked {}", candidates.as_whom())
-        } else {
-            obstacle.to_string()
-        };
         Unknown::Registry {
             host: host.clone(),
             why,
@@ -450,30 +441,20 @@ impl Inner {
 // === impl Candidates ===
 
 impl Candidates {
+    /// Whether anybody is asked as somebody.
+    fn are_named(&self) -> bool {
+        self.credentials.iter().any(Option::is_some)
+    }
+
     /// As a message says it, such as `as pull secret shop/regcred`.
     fn as_whom(&self) -> String {
         let named = self.credentials.iter().map(|credential| {
             let origin = credential.as_deref().map(Credential::origin);
-            origin.map_or_else(|| "anonymous".to_owned(), ToString::to_string)
+            origin.map_or_else(|| ANONYMOUS.to_owned(), ToString::to_string)
         });
         let mut named: Vec<String> = named.collect();
         named.dedup();
         named.join(", then ")
-    }
-}
-
-// === impl Limits ===
-
-impl Limits {
-    async fn of_host(&self, endpoint: &Endpoint) -> Arc<Semaphore> {
-        let most = if endpoint.is_docker_hub() {
-            MOST_TO_DOCKER_HUB
-        } else {
-            MOST_PER_HOST
-        };
-        let host = endpoint.base.authority();
-        let made = async { Arc::new(Semaphore::new(most)) };
-        self.hosts.get_with_by_ref(host, made).await
     }
 }
 
@@ -487,8 +468,8 @@ impl Expiry<Asked, Answer> for Lifetimes {
 
 fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Duration {
     match answer {
-        Ok(ImageState::Exists) if image.digest.is_some() => EXISTS_BY_DIGEST,
-        Ok(ImageState::Exists) => EXISTS_BY_TAG,
+        Ok(ImageState::Exists | ImageState::Schema1) if image.digest.is_some() => EXISTS_BY_DIGEST,
+        Ok(ImageState::Exists | ImageState::Schema1) => EXISTS_BY_TAG,
         Ok(ImageState::Missing(_) | ImageState::Denied { .. }) => MISSING,
         Err(obstacle) => obstacle.lifetime(),
     }

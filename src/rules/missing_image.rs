@@ -1,8 +1,9 @@
 //! `missing-image`: an image that no node can pull, because it does not exist.
 //!
 //! Few things refuse: a reference that does not parse, a registry that proves the absence, and where
-//! pull secrets are read, one over which kubelet fails. A registry that is down, slow, or will not
-//! say refuses nothing, unless the operator says that its "denied" holds for nodes too.
+//! pull secrets are read, one over which kubelet fails. An image that is there in a form that nodes
+//! refuse is only likely to fail. A registry that is down, slow, or will not say refuses nothing,
+//! unless the operator says that its "denied" holds for nodes too.
 
 mod pull_secrets;
 
@@ -48,8 +49,8 @@ impl Rule for MissingImage {
     fn questions(&self, review: &Review) -> Vec<Question> {
         let images = review.images().unwrap_or_default();
         let puller = self.puller(review, &images);
-        let pulled = images.iter().filter(|image| is_pulled(image));
-        let references = pulled.filter_map(|image| ImageReference::parse(image.reference).ok());
+        let images = images.iter().filter(|image| is_pulled(image));
+        let references = images.filter_map(|image| ImageReference::parse(image.reference).ok());
         let questions = references.map(|reference| Question::Image {
             image: reference.pulled(),
             puller: puller.clone(),
@@ -96,8 +97,8 @@ fn inspect(
     puller: Option<&Puller>,
     evidence: &Evidence,
 ) -> Result<Option<Finding>, Unknown> {
-    let finding = |message: String, help: String| Finding {
-        certainty: Certainty::Proven,
+    let finding = |certainty, message: String, help: String| Finding {
+        certainty,
         path: image.pointer(),
         item: image.item.clone().into_owned(),
         value: image.reference.to_owned(),
@@ -114,25 +115,38 @@ fn inspect(
                 image.item,
                 printable(image.reference)
             );
-            return Ok(Some(finding(message, error.to_string())));
+            let help = error.to_string();
+            return Ok(Some(finding(Certainty::Proven, message, help)));
         }
     };
-    let (message, help) = match evidence.image(&reference, puller)? {
-        ImageState::Exists => return Ok(None),
-        ImageState::Missing(missing) => explain(image, &reference, missing),
-        ImageState::Denied { asked } => (
-            format!(
+    match evidence.image(&reference, puller)? {
+        ImageState::Exists => Ok(None),
+        ImageState::Schema1 => {
+            let message = format!(
+                "{}: {} is an image of Docker's first schema, which containerd 2.0 and later refuse",
+                image.item,
+                reference.familiar()
+            );
+            let help = "push it again with a tool of today, such as docker buildx or crane";
+            Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
+        }
+        ImageState::Missing(missing) => {
+            let (message, help) = explain(image, &reference, missing);
+            Ok(Some(finding(Certainty::Proven, message, help)))
+        }
+        ImageState::Denied { asked } => {
+            let message = format!(
                 "{}: {} lets no node read {}",
                 image.item,
                 reference.repository.domain,
                 reference.repository.familiar()
-            ),
-            format!(
+            );
+            let help = format!(
                 "write a repository that exists, or name a pull secret that may read it; asked: {asked}"
-            ),
-        ),
-    };
-    Ok(Some(finding(message, help)))
+            );
+            Ok(Some(finding(Certainty::Proven, message, help)))
+        }
+    }
 }
 
 /// The message is the same whoever answered; the help says who did, and what there is instead.
@@ -244,6 +258,14 @@ mod tests {
             "{}",
             finding.help
         );
+    }
+
+    #[test]
+    fn registry_case_31_an_image_of_the_first_schema_is_likely_to_fail() {
+        let judgement = judge("old:1", "Always", Some(&Ok(ImageState::Schema1)));
+        let finding = &judgement.findings[0];
+        assert_eq!(finding.certainty, Certainty::Likely);
+        assert!(finding.message.starts_with("app: old:1 is an image of"));
     }
 
     #[test]

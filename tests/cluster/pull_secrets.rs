@@ -22,7 +22,14 @@ use crate::site::Site;
 
 /// A registry that lets in the robot only, and a namespace that may be judged with its password.
 fn private() -> (Site, Registry) {
-    let guarded = ["--auth", "basic", "--user", "robot", "--password", "hunter2"];
+    let guarded = [
+        "--auth",
+        "basic",
+        "--user",
+        "robot",
+        "--password",
+        "hunter2",
+    ];
     let registry = Registry::with(&guarded, &["shop/web:1.0.0", "shop/web:1.1.0"]);
     let site = Site::new(&format!(
         "rules: {{missing-image: {{pullSecrets: true}}}}\n\
@@ -35,8 +42,15 @@ fn private() -> (Site, Registry) {
 fn create_pull_secret(cluster: &ControlPlane, namespace: &str, name: &str) {
     cluster.must(
         &[
-            "--namespace", namespace, "create", "secret", "docker-registry", name,
-            "--docker-server=registry.test", "--docker-username=robot", "--docker-password=hunter2",
+            "--namespace",
+            namespace,
+            "create",
+            "secret",
+            "docker-registry",
+            name,
+            "--docker-server=registry.test",
+            "--docker-username=robot",
+            "--docker-password=hunter2",
         ],
         "",
     );
@@ -61,7 +75,10 @@ fn deployment(image: &str, account: &str, secrets: &[&str]) -> Value {
 }
 
 fn create(site: &Site, object: &Value) -> Output {
-    site.kubectl(&["create", "--dry-run=server", "-f", "-"], &object.to_string())
+    site.kubectl(
+        &["create", "--dry-run=server", "-f", "-"],
+        &object.to_string(),
+    )
 }
 
 fn admitted(output: &Output, warnings: &[&str]) {
@@ -69,14 +86,22 @@ fn admitted(output: &Output, warnings: &[&str]) {
     let seen = output.stderr.matches("Warning:").count();
     assert_eq!(seen, warnings.len(), "{}", output.stderr);
     for warning in warnings {
-        assert!(output.stderr.contains(warning), "{warning:?} is not in {}", output.stderr);
+        assert!(
+            output.stderr.contains(warning),
+            "{warning:?} is not in {}",
+            output.stderr
+        );
     }
 }
 
 fn refused(output: &Output, parts: &[&str]) {
     assert!(!output.success, "admitted: {}", output.stderr);
     for part in parts {
-        assert!(output.stderr.contains(part), "{part:?} is not in {}", output.stderr);
+        assert!(
+            output.stderr.contains(part),
+            "{part:?} is not in {}",
+            output.stderr
+        );
     }
 }
 
@@ -84,14 +109,30 @@ fn refused(output: &Output, parts: &[&str]) {
 fn registry_case_39_a_pull_secret_of_the_workload_shows_what_is_missing() {
     let (site, _registry) = private();
     create_pull_secret(site.cluster, &site.namespace, "regcred");
-    admitted(&create(&site, &deployment("shop/web:1.0.0", "default", &["regcred"])), &[]);
+    admitted(
+        &create(
+            &site,
+            &deployment("shop/web:1.0.0", "default", &["regcred"]),
+        ),
+        &[],
+    );
     let as_whom = format!("as pull secret {}/regcred)", site.namespace);
     refused(
-        &create(&site, &deployment("shop/web:1.2.0", "default", &["regcred"])),
-        &["web: registry.test has no tag 1.2.0 in registry.test/shop/web", "nearest: 1.1.0", &as_whom],
+        &create(
+            &site,
+            &deployment("shop/web:1.2.0", "default", &["regcred"]),
+        ),
+        &[
+            "web: registry.test has no tag 1.2.0 in registry.test/shop/web",
+            "nearest: 1.1.0",
+            &as_whom,
+        ],
     );
     // Without it, nobody knows, and what nobody knows refuses nothing.
-    admitted(&create(&site, &deployment("shop/web:1.2.0", "default", &[])), &["answered 401"]);
+    admitted(
+        &create(&site, &deployment("shop/web:1.2.0", "default", &[])),
+        &["answered 401"],
+    );
     let log = site.forestall.log() + &site.forestall.metrics();
     assert!(!log.contains("hunter2"));
 }
@@ -107,9 +148,17 @@ fn registry_case_51_those_of_the_service_account_count_only_where_the_pod_names_
         &create(&site, &deployment("shop/web:1.2.0", "web", &[])),
         &["has no tag 1.2.0", "/regcred)"],
     );
-    let other = secret("other", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", "{\"auths\":{}}");
+    let other = secret(
+        "other",
+        "kubernetes.io/dockerconfigjson",
+        ".dockerconfigjson",
+        "{\"auths\":{}}",
+    );
     site.must(&["create", "-f", "-"], &other.to_string());
-    admitted(&create(&site, &deployment("shop/web:1.2.0", "web", &["other"])), &["answered 401"]);
+    admitted(
+        &create(&site, &deployment("shop/web:1.2.0", "web", &["other"])),
+        &["answered 401"],
+    );
 }
 
 #[test]
@@ -128,7 +177,9 @@ fn registry_case_52_what_kubelet_fails_over_is_refused_and_what_it_ignores_is_sa
     let both = &deployment(image, "default", &["regcred", "broken"]);
     refused(
         &create(&site, both),
-        &["pull secret broken is malformed: an \"auth\" in it is not the base64 of USERNAME:PASSWORD"],
+        &[
+            "pull secret broken is malformed: an \"auth\" in it is not the base64 of USERNAME:PASSWORD",
+        ],
     );
     admitted(
         &create(&site, &deployment(image, "default", &["opaque", "regcred"])),
@@ -171,18 +222,30 @@ async fn a_name_leads_to_no_other_namespace() {
     let cluster = ControlPlane::shared();
     let (own, other) = (cluster.namespace(), cluster.namespace());
     create_pull_secret(cluster, &other, "regcred");
-    let names = [format!("../../{other}/secrets/regcred"), "regcred".to_owned(), String::new()];
+    let names = [
+        format!("../../{other}/secrets/regcred"),
+        "regcred".to_owned(),
+        String::new(),
+    ];
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let found = pull_secrets(cluster.client().await, &puller(&own, &names)).await.unwrap();
+    let found = pull_secrets(cluster.client().await, &puller(&own, &names))
+        .await
+        .unwrap();
     // An empty name is none to kubelet.
     let states: Vec<_> = found.into_iter().map(|secret| secret.state).collect();
     assert_eq!(states, [PullSecretState::Absent, PullSecretState::Absent]);
     let read = pull_secrets(cluster.client().await, &puller(&other, &["regcred"])).await;
     assert_eq!(read.unwrap()[0].state, PullSecretState::Usable);
     let log = fs::read_to_string(cluster.audit_log()).unwrap();
-    assert!(!log.contains("%2e%2e") && !log.contains("/../"), "an odd name was asked for");
+    assert!(
+        !log.contains("%2e%2e") && !log.contains("/../"),
+        "an odd name was asked for"
+    );
     let nowhere = pull_secrets(cluster.client().await, &puller("", &["regcred"])).await;
-    assert!(matches!(nowhere, Err(Unknown::Unavailable(_))), "{nowhere:?}");
+    assert!(
+        matches!(nowhere, Err(Unknown::Unavailable(_))),
+        "{nowhere:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +256,9 @@ async fn what_may_not_be_read_is_unknown_and_says_what_to_grant() {
     let mut config = cluster.config().await;
     config.auth_info.impersonate = Some("system:serviceaccount:nowhere:nobody".to_owned());
     let client = Client::try_from(config).unwrap();
-    let unknown = pull_secrets(client, &puller(&namespace, &["regcred"])).await.unwrap_err();
+    let unknown = pull_secrets(client, &puller(&namespace, &["regcred"]))
+        .await
+        .unwrap_err();
     assert_eq!(
         unknown.to_string(),
         format!("Forestall may not read Secret {namespace}/regcred; grant it get there")

@@ -50,6 +50,8 @@ pub struct EvidenceFile {
 pub enum ImageAnswer {
     /// A node could pull it.
     Exists,
+    /// It is there in Docker's first schema, which containerd 2.0 and later refuse.
+    Schema1,
     /// It is not there.
     Missing,
     /// The registry does not say.
@@ -155,6 +157,9 @@ impl EvidenceFile {
             }
             (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Denied { .. }))) => {
                 self.images.insert(image.to_string(), ImageAnswer::Denied);
+            }
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Schema1))) => {
+                self.images.insert(image.to_string(), ImageAnswer::Schema1);
             }
             (Question::Image { image, .. }, Ok(_)) => {
                 self.images.insert(image.to_string(), ImageAnswer::Exists);

@@ -1,17 +1,20 @@
 //! The question itself: is the image there, and if not, is that proven?
 //!
-//! "Missing" is what refuses a workload, so it takes all of this: the manifest is absent by HEAD
+//! "Missing" is what refuses a workload, so it takes all of this: every host that a node would ask
+//! says so (the [`chain`](super::chain) sees to that); the manifest is absent by HEAD
 //! and by GET, in the words of a registry; the list of tags does not hold the tag; and the
 //! repository is one that we can read. The last because some registries answer 404 for what they
 //! hide from strangers (Artifactory, "Hide Existence of Unauthorized Resources"), while a node with
 //! credentials can pull it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response};
 
-use super::complaint::{self, read_absence};
+use super::complaint;
+use super::hosts::Standing;
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::tags::{self, MOST_PAGES, Tags};
@@ -22,64 +25,99 @@ use crate::review::image::ImageReference;
 /// Bytes of a manifest; a larger one is none to a node (containerd, `MaxManifestSize`).
 const LONGEST_MANIFEST: u64 = 4 * 1024 * 1024;
 
+/// How long a registry is left alone whose pull limit is reached (Docker Hub counts 6 hours).
+const AFTER_PULL_LIMIT: Duration = Duration::from_mins(10);
+
 const NO_REGISTRY: Obstacle =
     Obstacle::Malformed("answered with a page for people, as no registry does");
+
+/// The type of manifests of the first schema (Docker, "Image Manifest Version 2, Schema 1").
+const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 /// What a status says of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Present,
+    /// It is there, in a form that nodes do not take any more.
+    Schema1,
     Absent,
     /// The registry has no HEAD.
     NotAllowed,
 }
 
-/// Whether an image is there.
-pub(super) async fn state(
-    session: &Session<'_>,
-    image: &ImageReference,
-) -> Result<ImageState, Obstacle> {
+/// What is asked for: the digest where there is one, else the tag.
+fn wanted(image: &ImageReference) -> Result<(&str, MissingPart), Obstacle> {
     match (&image.digest, &image.tag) {
-        (Some(digest), _) => digest_state(session, digest).await,
-        (None, Some(tag)) => tag_state(session, tag).await,
+        (Some(digest), _) => Ok((digest, MissingPart::Digest)),
+        (None, Some(tag)) => Ok((tag, MissingPart::Tag)),
         (None, None) => Err(Obstacle::Malformed(
             "is asked for neither a tag nor a digest",
         )),
     }
 }
 
-async fn tag_state(session: &Session<'_>, tag: &str) -> Result<ImageState, Obstacle> {
-    let Some(what) = absence(session, tag, MissingPart::Tag).await? else {
-        return Ok(ImageState::Exists);
+/// A first look: the image if it is there, `None` if not.
+pub(super) async fn look(
+    session: &Session<'_>,
+    image: &ImageReference,
+) -> Result<Option<ImageState>, Obstacle> {
+    let (reference, _) = wanted(image)?;
+    let url = session.url(&format!("manifests/{reference}"));
+    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
+    let seen = match seen(&head)? {
+        Seen::NotAllowed => {
+            let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+            seen(&get)?
+        }
+        seen => seen,
     };
-    let tags = tags::list(session, tag, MOST_PAGES).await?;
+    seen.state()
+}
+
+/// After a first look that did not find it: the proof that the image is missing, or the image if it
+/// is there all the same. `None` where this host cannot prove it.
+pub(super) async fn prove(
+    session: &Session<'_>,
+    image: &ImageReference,
+) -> Result<Option<ImageState>, Obstacle> {
+    let (reference, part) = wanted(image)?;
+    if session.endpoint.standing == Standing::Proxy {
+        if part == MissingPart::Digest {
+            check_no_blob(session, reference).await?;
+        }
+        return Ok(None);
+    }
+    let what = match confirmed(session, reference, part).await? {
+        Ok(what) => what,
+        Err(found) => return Ok(Some(found)),
+    };
+    let tags = match part {
+        MissingPart::Digest => {
+            check_no_blob(session, reference).await?;
+            // Not for the tags: for whether there are any that we can read.
+            tags::list(session, reference, 1).await?
+        }
+        _ => tags::list(session, reference, MOST_PAGES).await?,
+    };
     if tags.has_wanted {
         return Err(Obstacle::Contradiction(
             "it lists the tag, and has no manifest for it",
         ));
     }
-    missing(session, MissingPart::Tag, what, tags)
+    missing(session, part, what, tags).map(Some)
 }
 
-async fn digest_state(session: &Session<'_>, digest: &str) -> Result<ImageState, Obstacle> {
-    let Some(what) = absence(session, digest, MissingPart::Digest).await? else {
-        return Ok(ImageState::Exists);
-    };
-    // A node asks for the blob too. Anything but a clear no, even a redirect, may be a yes.
+/// A node asks for the blob too. Anything but a clear no, even a redirect, may be a yes.
+async fn check_no_blob(session: &Session<'_>, digest: &str) -> Result<(), Obstacle> {
     let url = session.url(&format!("blobs/{digest}"));
     let response = session.ask(Method::HEAD, &url, 0).await?;
     match response.status().as_u16() {
-        404 => {}
-        200 => {
-            return Err(Obstacle::Contradiction(
-                "it has the blob, and no manifest of that digest",
-            ));
-        }
-        status => return Err(Obstacle::of_status(status, rest(response.headers()))),
+        404 => Ok(()),
+        200 => Err(Obstacle::Contradiction(
+            "it has the blob, and no manifest of that digest",
+        )),
+        status => Err(Obstacle::of_status(status, rest(response.headers()))),
     }
-    // Not for the tags: for whether there are any that we can read.
-    let tags = tags::list(session, digest, 1).await?;
-    missing(session, MissingPart::Digest, what, tags)
 }
 
 /// What is missing: the part that was asked for, or the repository, as the registry says.
@@ -90,7 +128,7 @@ fn missing(
     tags: Tags,
 ) -> Result<ImageState, Obstacle> {
     let is_readable = !tags.names.is_empty();
-    if !is_readable && !session.endpoint.is_authoritative {
+    if !is_readable && session.endpoint.standing != Standing::Replica {
         return Err(Obstacle::Hidden);
     }
     let what = match said {
@@ -111,25 +149,44 @@ fn missing(
     }))
 }
 
-/// What is missing, or `None` where the manifest is there.
-async fn absence(
+/// What is missing in the registry's words, or the image if GET finds what HEAD did not.
+async fn confirmed(
     session: &Session<'_>,
     reference: &str,
     part: MissingPart,
-) -> Result<Option<MissingPart>, Obstacle> {
+) -> Result<Result<MissingPart, ImageState>, Obstacle> {
     let url = session.url(&format!("manifests/{reference}"));
-    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
-    if seen(&head)? == Seen::Present {
-        return Ok(None);
-    }
     let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
-    match seen(&get)? {
-        Seen::Present => Ok(None),
-        Seen::NotAllowed => Err(Obstacle::Status(get.status().as_u16())),
-        Seen::Absent if is_page(get.headers()) => Err(NO_REGISTRY),
-        Seen::Absent => {
-            let body = body(get, complaint::LONGEST, session.by).await?;
-            read_absence(&body, part).map(Some)
+    if get.status() == 429 {
+        let told = rest(get.headers());
+        let body = body(get, complaint::LONGEST, session.by).await;
+        let is_pull_limit = body.is_ok_and(|body| complaint::is_pull_limit(&body));
+        let rest = if is_pull_limit {
+            told.max(AFTER_PULL_LIMIT)
+        } else {
+            told
+        };
+        return Err(Obstacle::RateLimited { rest });
+    }
+    if let Some(found) = seen(&get)?.state()? {
+        return Ok(Err(found));
+    }
+    if is_page(get.headers()) {
+        return Err(NO_REGISTRY);
+    }
+    let body = body(get, complaint::LONGEST, session.by).await?;
+    complaint::read_absence(&body, part).map(Ok)
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn state(self) -> Result<Option<ImageState>, Obstacle> {
+        match self {
+            Self::Present => Ok(Some(ImageState::Exists)),
+            Self::Schema1 => Ok(Some(ImageState::Schema1)),
+            Self::Absent => Ok(None),
+            Self::NotAllowed => Err(Obstacle::Status(405)),
         }
     }
 }
@@ -141,11 +198,20 @@ fn seen(response: &Response) -> Result<Seen, Obstacle> {
         200 if length(response).is_some_and(|length| length > LONGEST_MANIFEST) => Err(
             Obstacle::Malformed("answered with a manifest that is too long for a node"),
         ),
+        200 if is_schema_1(headers) => Ok(Seen::Schema1),
         200 => Ok(Seen::Present),
         404 => Ok(Seen::Absent),
         405 => Ok(Seen::NotAllowed),
         status => Err(Obstacle::of_status(status, rest(headers))),
     }
+}
+
+fn is_schema_1(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| {
+        let end = kind.iter().position(|&byte| byte == b';');
+        kind[..end.unwrap_or(kind.len())].trim_ascii() == SCHEMA_1.as_bytes()
+    })
 }
 
 /// The length that the header names: the body of an answer to HEAD is empty.

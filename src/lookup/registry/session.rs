@@ -36,7 +36,13 @@ impl Session<'_> {
     /// The address of something in the repository. Its grammar leaves nothing to escape.
     pub(super) fn url(&self, rest: &str) -> Url {
         let mut url = self.endpoint.base.clone();
-        url.set_path(&format!("/v2/{}/{rest}", self.repository));
+        let api = &self.endpoint.path;
+        url.set_path(&format!("{api}/{}/{rest}", self.repository));
+        if let Some(namespace) = &self.endpoint.namespace {
+            // A cache of several registries has to know which (OCI distribution specification,
+            // "Registry Proxying").
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
         url
     }
 
@@ -52,6 +58,7 @@ impl Session<'_> {
             url: url.clone(),
             accept: ACCEPT,
             authorization,
+            headers: Some(&self.endpoint.headers),
             redirects,
             by: self.by,
         };

@@ -151,6 +151,7 @@ async fn fetch(session: &Session<'_>, challenge: &Bearer) -> Result<Token, Obsta
             url,
             accept: "application/json",
             authorization: credential.as_ref(),
+            headers: None,
             redirects: 0,
             by,
         })

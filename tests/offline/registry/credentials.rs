@@ -12,11 +12,14 @@ use super::*;
 
 const DENIED: &str = "answered 401: it does not say whether the image is there";
 
-/// A pod of the namespace `shop` with pull secrets, each a name and its entries: key, user, password.
-fn pod(secrets: &[(&str, &[(&str, &str, &str)])]) -> PodCredentials {
+/// An entry of a pull secret: key, user name, password.
+type Entry<'a> = (&'a str, &'a str, &'a str);
+
+/// A pod of the namespace `shop` with pull secrets, each a name and its entries.
+fn pod(secrets: &[(&str, &[Entry<'_>])]) -> PodCredentials {
     let mut keyring = Keyring::default();
     for (name, entries) in secrets {
-        let entry = |&(key, username, password): &(&str, &str, &str)| {
+        let entry = |&(key, username, password): &Entry<'_>| {
             (
                 key.to_owned(),
                 json!({"username": username, "password": password}),
@@ -50,13 +53,6 @@ async fn probe_for(client: &RegistryClient, pod: &PodCredentials) -> Result<Imag
     client.probe_for(&reference(IMAGE), pod, by).await
 }
 
-/// A client by this configuration.
-fn configured(config: &str) -> RegistryClient {
-    let config = Config::parse("forestall.yaml", config).unwrap();
-    let own = OwnCredentials::read(&config).unwrap();
-    RegistryClient::with_credentials(&config.registries, own, Arc::default()).unwrap()
-}
-
 /// What a client shows that has this user name and password. What is asked is written in lower case.
 fn basic(username: &str, password: &str) -> String {
     let pair = BASE64_STANDARD.encode(format!("{username}:{password}"));
@@ -80,14 +76,12 @@ async fn tokens(granted: impl Fn(&str, &Asked) -> Reply + Send + Sync + 'static)
             let shown = asked.header("authorization").unwrap_or("anonymous");
             return Reply::status(200).json(&json!({"token": shown.replace(' ', "-")}));
         }
-        match asked.header("authorization") {
-            Some(token) => granted(token.trim_start_matches("bearer "), asked),
-            None => {
-                let host = asked.header("host").unwrap();
-                let bearer = format!("Bearer realm=\"http://{host}/token\",service=\"x\"");
-                Reply::error(401, "UNAUTHORIZED").header("WWW-Authenticate", &bearer)
-            }
+        if let Some(token) = asked.header("authorization") {
+            return granted(token.trim_start_matches("bearer "), asked);
         }
+        let host = asked.header("host").unwrap();
+        let bearer = format!("Bearer realm=\"http://{host}/token\",service=\"x\"");
+        Reply::error(401, "UNAUTHORIZED").header("WWW-Authenticate", &bearer)
     })
     .await
 }
@@ -234,7 +228,7 @@ async fn registry_case_45_bearer_is_chosen_before_basic() {
             ),
     })
     .await;
-    let client = configured(&format!(
+    let client = client_of_config(&format!(
         "registries: {{registry.test: {{server: \"{}\", tokenHosts: [\"{}\"]}}}}",
         both.url(),
         registry.address
@@ -264,7 +258,7 @@ async fn registry_case_77_a_token_server_of_somebody_else_gets_no_password() {
     .await;
     // Both may be asked.
     let named = evil.address.replace("127.0.0.1", "localhost");
-    let client = configured(&format!(
+    let client = client_of_config(&format!(
         "registries: {{registry.test: {{server: \"{}\"}}, \"{named}\": {{plainHttp: true}}}}",
         registry.url()
     ));
@@ -331,7 +325,7 @@ async fn registry_case_34_denied_refuses_only_where_the_operator_trusts_it() {
     // As Docker Hub answers for what is missing, and for what is private.
     let registry = tokens(|_, _| Reply::error(401, "UNAUTHORIZED")).await;
     let trusting = |server: &str| {
-        configured(&format!(
+        client_of_config(&format!(
             "rules: {{missing-image: {{pullSecrets: true}}}}\n\
              registries: {{registry.test: {{server: \"{server}\", trustDenied: true}}}}"
         ))
@@ -409,7 +403,7 @@ async fn credentials_of_forestall_prove_absence_but_tell_no_tags() {
         file.display(),
         registry.url()
     );
-    let client = configured(&config);
+    let client = client_of_config(&config);
     let answer = probe_for(&client, &nobody()).await;
     let Ok(ImageState::Missing(missing)) = answer else {
         panic!("{answer:?}");

@@ -197,6 +197,7 @@ fn registry_cases_48_to_50_keys_are_for_images_as_kubelet_decides() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of files")]
 fn registry_case_52_files_are_malformed_where_kubelet_says_so() {
     let entries = [
         "{}",

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use forestall::config::Config;
-use forestall::lookup::registry::credentials::OwnCredentials;
 
 use super::*;
 
@@ -39,8 +38,7 @@ impl Plugin {
             providers.display(),
         );
         let config = Config::parse("forestall.yaml", &config).unwrap();
-        let own = OwnCredentials::read(&config).unwrap();
-        let client = RegistryClient::with_credentials(&config.registries, own, Arc::default());
+        let client = RegistryClient::new(&config, Arc::default());
         Self {
             folder,
             client: client.unwrap(),

@@ -53,7 +53,7 @@ const PASSED_ON_BY_PREFIX: &[&str] = &["AWS_", "AZURE_", "GOOGLE_"];
 /// The credential providers, and what they gave.
 #[derive(Debug)]
 pub(super) struct Providers {
-    providers: Vec<Provider>,
+    all: Vec<Provider>,
     kept: Cache<(usize, Scope), Kept>,
     /// The last run for an image, so that many who ask at once are one run, and a failure is not
     /// repeated at once.
@@ -166,9 +166,9 @@ impl Providers {
         ))
     }
 
-    fn of(providers: Vec<Provider>) -> Self {
+    fn of(all: Vec<Provider>) -> Self {
         Self {
-            providers,
+            all,
             kept: Cache::builder()
                 .max_capacity(MOST_KEPT)
                 .expire_after(Lifetimes)
@@ -183,7 +183,7 @@ impl Providers {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.providers.is_empty()
+        self.all.is_empty()
     }
 
     /// Whether any of them is for this repository.
@@ -211,17 +211,13 @@ impl Providers {
     }
 
     fn all_for(&self, repository: &str) -> impl Iterator<Item = (usize, &Provider)> {
-        let place = (!self.providers.is_empty())
+        let place = (!self.all.is_empty())
             .then(|| Place::parse(repository))
             .flatten();
-        self.providers
-            .iter()
-            .enumerate()
-            .filter(move |(_, provider)| {
-                let is_for =
-                    |image: &Place| place.as_ref().is_some_and(|place| image.is_for(place));
-                provider.config.images.iter().any(is_for)
-            })
+        self.all.iter().enumerate().filter(move |(_, provider)| {
+            let is_for = |image: &Place| place.as_ref().is_some_and(|place| image.is_for(place));
+            provider.config.images.iter().any(is_for)
+        })
     }
 
     async fn provide(
