@@ -107,12 +107,11 @@ impl DockerConfig {
 }
 
 fn read<T: Fields>(bytes: &[u8]) -> Result<T, Malformed> {
+    // Reading texts as bytes, below, lets control characters pass, which JSON does not.
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|_| Malformed::NotJson)?;
     let read: Result<Option<Object<T>>, _> = serde_json::from_slice(bytes);
-    match read {
-        Ok(object) => Ok(object.map(|Object(fields)| fields).unwrap_or_default()),
-        Err(error) if error.is_data() => Err(Malformed::WrongType),
-        Err(_) => Err(Malformed::NotJson),
-    }
+    let object = read.map_err(|_| Malformed::WrongType)?;
+    Ok(object.map(|Object(fields)| fields).unwrap_or_default())
 }
 
 // === impl Entry ===
