@@ -524,6 +524,39 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn registry_case_74_an_image_that_existed_is_believed_while_its_registry_is_away() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let yaml = format!("registries: {{registry.test: {{server: 'http://{address}'}}}}");
+        let config = Config::parse("config.yaml", &yaml).unwrap();
+        let client = RegistryClient::new(&config, Arc::default()).unwrap();
+        let [old, new] = ["old", "new"]
+            .map(|tag| ImageReference::parse(&format!("registry.test/a:{tag}")).unwrap());
+        let by = || Instant::now() + Duration::from_secs(20);
+
+        // One answer; then nobody listens any more.
+        let answered = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            drop(listener);
+        };
+        let (answer, ()) = tokio::join!(client.probe(&old, by()), answered);
+        assert_eq!(answer, Ok(ImageState::Exists));
+        client.0.answers.invalidate_all();
+        assert_eq!(client.probe(&old, by()).await, Ok(ImageState::Exists));
+        assert!(client.probe(&new, by()).await.is_err());
+
+        // A registry that is there and will not say is another matter.
+        let denied = client.0.without_answer(&old, &Obstacle::Denied(401)).await;
+        assert!(denied.is_err());
+    }
+
     #[test]
     fn an_answer_weighs_what_its_tags_weigh() {
         let image = Asked {

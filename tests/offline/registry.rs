@@ -8,6 +8,7 @@ mod guards;
 mod keyring;
 mod limits;
 mod mirrors;
+mod oracle;
 mod providers;
 mod real;
 mod tls;

@@ -3,6 +3,7 @@
 //! and no packet leaves.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -71,10 +72,13 @@ impl Network<'_> {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
-        println!("{said}");
+        // Tables are for people, whether the test passes or not.
+        let rows = said.lines().filter(|line| line.starts_with('|'));
+        let table: String = rows.flat_map(|row| [row, "\n"]).collect();
+        std::io::stdout().write_all(table.as_bytes()).unwrap();
         assert!(
             output.status.success() && said.contains("1 passed"),
-            "{test} in a network of its own (which takes root):\n{complaint}"
+            "{test} in a network of its own (which takes root):\n{said}\n{complaint}"
         );
         None
     }

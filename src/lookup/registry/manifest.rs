@@ -160,12 +160,7 @@ async fn confirmed(
     if get.status() == 429 {
         let told = rest(get.headers());
         let body = body(get, complaint::LONGEST, session.by).await;
-        let is_pull_limit = body.is_ok_and(|body| complaint::is_pull_limit(&body));
-        let rest = if is_pull_limit {
-            told.max(AFTER_PULL_LIMIT)
-        } else {
-            told
-        };
+        let rest = rest_after(told, &body.unwrap_or_default());
         return Err(Obstacle::RateLimited { rest });
     }
     if let Some(found) = seen(&get)?.state()? {
@@ -176,6 +171,15 @@ async fn confirmed(
     }
     let body = body(get, complaint::LONGEST, session.by).await?;
     complaint::read_absence(&body, part).map(Ok)
+}
+
+/// How long to leave a registry alone that says 429 with this body.
+fn rest_after(told: Duration, body: &[u8]) -> Duration {
+    if complaint::is_pull_limit(body) {
+        told.max(AFTER_PULL_LIMIT)
+    } else {
+        told
+    }
 }
 
 // === impl Seen ===
@@ -218,4 +222,30 @@ fn is_schema_1(headers: &HeaderMap) -> bool {
 fn length(response: &Response) -> Option<u64> {
     let header = response.headers().get(CONTENT_LENGTH)?;
     header.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_case_64_a_pull_limit_takes_longer_than_too_many_requests() {
+        let minute = Duration::from_mins(1);
+        let said = |message: &str| {
+            let error = serde_json::json!({"code": "TOOMANYREQUESTS", "message": message});
+            serde_json::json!({"errors": [error]}).to_string()
+        };
+        let limit = said("You have reached your pull rate limit. https://a/increase-rate-limit");
+        assert_eq!(
+            rest_after(minute, limit.as_bytes()),
+            Duration::from_mins(10)
+        );
+        assert_eq!(
+            rest_after(11 * minute, limit.as_bytes()),
+            Duration::from_mins(11)
+        );
+        for body in [said("slow down").as_str(), "Too Many Requests", ""] {
+            assert_eq!(rest_after(minute, body.as_bytes()), minute);
+        }
+    }
 }

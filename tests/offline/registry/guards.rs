@@ -360,7 +360,7 @@ fn registry_case_87_images_of_hosts_inside_are_not_asked_for() {
                 ("169.254.169.254", NEVER),
                 ("169.254.169.254:80", NEVER),
                 ("0xa9fea9fe:80", NEVER),
-                ("[::ffff:169.254.169.254]", NEVER),
+                ("[::ffff:a9fe:a9fe]", NEVER),
                 ("[fd00:ec2::254]", NEVER),
                 ("metadata.google.internal", NEVER),
                 ("metadata.example", NEVER),

@@ -74,8 +74,13 @@ func (guard *guard) configure(settings *configuration.Configuration, base string
 	}
 }
 
-// ServeHTTP gives out tokens (distribution, "Token Authentication Specification").
+// ServeHTTP gives out tokens (distribution, "Token Authentication Specification"). It has no OAuth 2,
+// which clients with a user try first.
 func (guard *guard) ServeHTTP(response http.ResponseWriter, request *http.Request) {
+	if request.Method != http.MethodGet {
+		http.NotFound(response, request)
+		return
+	}
 	user, password, named := request.BasicAuth()
 	isUser := user == guard.user && password == guard.password
 	if named && !isUser {
