@@ -404,6 +404,17 @@ impl Config {
             .unwrap_or(true)
     }
 
+    /// Whether a guardrail is on in some namespace, whatever the labels of namespaces say.
+    #[must_use]
+    pub fn may_be_on(&self, rule: &str) -> bool {
+        let of_rule = self.rule(rule).and_then(|settings| settings.mode);
+        let in_namespaces = self.namespaces.values();
+        of_rule != Some(Mode::Off)
+            || in_namespaces
+                .filter_map(|settings| settings.rules.get(rule))
+                .any(|entry| entry.mode() != Mode::Off)
+    }
+
     /// The mode that holds for a guardrail in a namespace; `None` for cluster-scoped objects.
     #[must_use]
     pub fn mode(&self, rule: &str, namespace: Option<&str>, label: NamespaceLabel) -> Mode {
@@ -563,6 +574,22 @@ mod tests {
 
     fn error(text: &str) -> String {
         Config::parse("config.yaml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_guardrail_is_off_everywhere_only_where_no_namespace_can_turn_it_on() {
+        let may_be_on = |text: &str| parse(text).may_be_on("missing-image");
+        assert!(may_be_on(""));
+        // The label of a namespace raises the default, and not what is said of the guardrail.
+        assert!(may_be_on("mode: off"));
+        assert!(!may_be_on("rules: {missing-image: {mode: off}}"));
+        let in_one = |mode: &str| {
+            format!(
+                "rules: {{missing-image: {{mode: off}}}}\nnamespaces: {{a: {{mode: enforce, rules: {{missing-image: {mode}}}}}}}"
+            )
+        };
+        assert!(may_be_on(&in_one("audit")));
+        assert!(!may_be_on(&in_one("off")));
     }
 
     #[test]

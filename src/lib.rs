@@ -7,13 +7,13 @@
 //!                                                      │ Findings, abstentions
 //!                                               verdict::weigh ◄── modes, exemptions
 //!                                                      │ Verdict
-//!                      AdmissionReview ◄─answer────────┼──────► reports (metrics, log)
+//!                      AdmissionReview ◄─answer────────┼──────► reports (metrics, log, Events)
 //! ```
 //!
 //! No arrow turns back. Guardrails are pure: they ask questions before, and judge on the evidence
 //! after. Only [`lookup`] and [`report`] touch the world, only [`verdict`] knows modes, and only
-//! [`webhook`] knows the API's shapes. The webhook and `forestall check` are two doors to one
-//! engine, the [`guard`].
+//! [`webhook`] knows the API's shapes. The webhook, the leader's [`background`] judgement and
+//! `forestall check` are three doors to one engine, the [`guard`].
 //!
 //! The way through: `main` > `cli/serve` > `webhook/handler` > `guard` > `rules/missing_image` >
 //! `verdict` > `webhook/answer` > `report`.
@@ -37,8 +37,10 @@ pub mod rules;
 pub mod verdict;
 
 pub mod admin;
+pub mod background;
 pub mod cli;
 pub mod guard;
+pub mod leader;
 pub mod lookup;
 pub mod report;
 pub mod webhook;

@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::pull_secrets::{Named, PullSecrets};
 use self::watched::Watched;
+pub(crate) use self::watched::{LONGEST_PAUSE, status_code};
 use super::MODE_LABEL;
 use crate::evidence::{Puller, Unknown};
 use crate::report::metrics::Metrics;
@@ -37,7 +38,7 @@ use crate::rules::catalogue::CATALOGUE;
 
 /// How long one watch request lasts, in seconds. kube drops a connection that has been silent for
 /// five seconds more, so this also bounds how long a dead one goes unseen.
-const WATCH_SECONDS: u32 = 60;
+pub(crate) const WATCH_SECONDS: u32 = 60;
 
 /// How long the view waits for the API server.
 #[derive(Clone, Copy, Debug)]

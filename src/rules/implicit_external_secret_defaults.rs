@@ -79,7 +79,7 @@ const DELETION_POLICIES: &[&str] = &["Retain", "Delete", "Merge"];
 
 impl Rule for ImplicitExternalSecretDefaults {
     fn questions(&self, review: &Review) -> Vec<Question> {
-        if review.door == Door::Admission && self.left_to_the_organisation(review).is_empty() {
+        if review.door != Door::Files && self.left_to_the_organisation(review).is_empty() {
             return Vec::new();
         }
         vec![Question::Definition {
