@@ -12,8 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::evidence::{MemoryRecord, Scalar};
+use crate::lookup::registry::credentials::{CredentialProviders, RegistryCredentials};
 use crate::lookup::registry::{HostSettings, ImageRewrite, check_rewrites};
 use crate::manifest;
+use crate::review::patch::escape;
 use crate::rules::Rule;
 use crate::rules::catalogue::{self, CATALOGUE, Entry};
 
@@ -54,6 +56,12 @@ pub struct Config {
     /// applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_rewrites: Vec<ImageRewrite>,
+    /// Registry credentials of Forestall's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_credentials: Option<RegistryCredentials>,
+    /// Plug-ins of kubelet that give credentials, such as ecr-credential-provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_providers: Option<CredentialProviders>,
     /// What is known about Argo CD.
     pub argocd: ArgoCdSettings,
 }
@@ -70,6 +78,10 @@ pub struct RuleSettings {
     /// Whether objects may carry annotations that allow what this guardrail finds. Built in: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_annotations: Option<bool>,
+    /// missing-image: whether the pull secrets of workloads are read, and registries asked with them.
+    /// Built in: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_secrets: Option<bool>,
     /// oom-killed-memory-limit: kills and survivals that are known already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<MemoryRecord>>,
@@ -346,10 +358,33 @@ impl Config {
             settings
                 .check(host)
                 .map_err(|error| (error.pointer(), error.to_string()))?;
+            if settings.trust_denied && !self.reads_pull_secrets() {
+                let message = format!(
+                    "registries.{host}.trustDenied: a workload's pull secret may open what is denied \
+                     without; set rules.missing-image.pullSecrets: true as well"
+                );
+                return Err((format!("/registries/{}/trustDenied", escape(host)), message));
+            }
         }
         check_rewrites(&self.image_rewrites)
             .map_err(|error| (error.pointer(), error.to_string()))?;
         self.guardrails().map(drop)
+    }
+
+    /// Whether registries are reached as by the other configuration, and as the same.
+    #[must_use]
+    pub fn has_same_registries(&self, other: &Self) -> bool {
+        self.registries == other.registries
+            && self.hosts_directory == other.hosts_directory
+            && self.image_rewrites == other.image_rewrites
+            && self.registry_credentials == other.registry_credentials
+            && self.credential_providers == other.credential_providers
+    }
+
+    /// Whether the pull secrets of workloads are read.
+    fn reads_pull_secrets(&self) -> bool {
+        let settings = self.rule("missing-image");
+        settings.and_then(|settings| settings.pull_secrets) == Some(true)
     }
 
     /// The settings of a guardrail.
@@ -371,6 +406,17 @@ impl Config {
         self.rule(rule)
             .and_then(|settings| settings.allow_annotations)
             .unwrap_or(true)
+    }
+
+    /// Whether a guardrail is on in some namespace, whatever the labels of namespaces say.
+    #[must_use]
+    pub fn may_be_on(&self, rule: &str) -> bool {
+        let of_rule = self.rule(rule).and_then(|settings| settings.mode);
+        let in_namespaces = self.namespaces.values();
+        of_rule != Some(Mode::Off)
+            || in_namespaces
+                .filter_map(|settings| settings.rules.get(rule))
+                .any(|entry| entry.mode() != Mode::Off)
     }
 
     /// The mode that holds for a guardrail in a namespace; `None` for cluster-scoped objects.
@@ -429,6 +475,7 @@ impl RuleSettings {
     /// The keys given that belong to single guardrails.
     fn own_keys(&self) -> impl Iterator<Item = &'static str> {
         [
+            ("pullSecrets", self.pull_secrets.is_some()),
             ("known", self.known.is_some()),
             ("platforms", self.platforms),
             ("defaults", self.defaults.is_some()),
@@ -532,6 +579,22 @@ mod tests {
 
     fn error(text: &str) -> String {
         Config::parse("config.yaml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_guardrail_is_off_everywhere_only_where_no_namespace_can_turn_it_on() {
+        let may_be_on = |text: &str| parse(text).may_be_on("missing-image");
+        assert!(may_be_on(""));
+        // The label of a namespace raises the default, and not what is said of the guardrail.
+        assert!(may_be_on("mode: off"));
+        assert!(!may_be_on("rules: {missing-image: {mode: off}}"));
+        let in_one = |mode: &str| {
+            format!(
+                "rules: {{missing-image: {{mode: off}}}}\nnamespaces: {{a: {{mode: enforce, rules: {{missing-image: {mode}}}}}}}"
+            )
+        };
+        assert!(may_be_on(&in_one("audit")));
+        assert!(!may_be_on(&in_one("off")));
     }
 
     #[test]

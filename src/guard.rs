@@ -73,6 +73,17 @@ impl<L: Lookup> Guard<L> {
             .find_map(|guardrail| guardrail.watches(group, kind))
     }
 
+    /// The kinds that guardrails watch which are on somewhere.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeSet<WatchedKind> {
+        let on = self
+            .guardrails
+            .iter()
+            .filter(|guardrail| self.config.may_be_on(guardrail.entry.meta.name));
+        on.flat_map(|guardrail| guardrail.entry.meta.watches.iter().copied())
+            .collect()
+    }
+
     /// Whether any guardrail that watches this kind has work in this phase, whatever the modes are.
     #[must_use]
     pub fn has_a_say(&self, group: &str, kind: &str, phase: Phase) -> bool {
@@ -204,7 +215,7 @@ fn is_never_refused(review: &Review) -> bool {
         .as_deref()
         .is_none_or(|part| SUB_RESOURCES.contains(&part));
     !judged_part
-        || review.door == Door::Admission
+        || review.door != Door::Files
             && (review.has_controller()
                 || review.operation == Operation::Update && review.leaves_content_alone())
 }

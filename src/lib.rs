@@ -7,13 +7,13 @@
 //!                                                      │ Findings, abstentions
 //!                                               verdict::weigh ◄── modes, exemptions
 //!                                                      │ Verdict
-//!                      AdmissionReview ◄─answer────────┼──────► reports (metrics, log)
+//!                      AdmissionReview ◄─answer────────┼──────► reports (metrics, log, Events)
 //! ```
 //!
 //! No arrow turns back. Guardrails are pure: they ask questions before, and judge on the evidence
 //! after. Only [`lookup`] and [`report`] touch the world, only [`verdict`] knows modes, and only
-//! [`webhook`] knows the API's shapes. The webhook and `forestall check` are two doors to one
-//! engine, the [`guard`].
+//! [`webhook`] knows the API's shapes. The webhook, the leader's [`background`] judgement and
+//! `forestall check` are three doors to one engine, the [`guard`].
 //!
 //! The way through: `main` > `cli/serve` > `webhook/handler` > `guard` > `rules/missing_image` >
 //! `verdict` > `webhook/answer` > `report`.
@@ -21,6 +21,8 @@
 // What must stay pure is held to it by clippy.toml: no clock, file, environment, socket or task.
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod config;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod duration;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod evidence;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -35,8 +37,10 @@ pub mod rules;
 pub mod verdict;
 
 pub mod admin;
+pub mod background;
 pub mod cli;
 pub mod guard;
+pub mod leader;
 pub mod lookup;
 pub mod report;
 pub mod webhook;

@@ -26,6 +26,8 @@ pub enum Operation {
 pub enum Door {
     /// The API server asks; defaults are already filled in.
     Admission,
+    /// It is in the cluster already: nothing is asked, and nothing can be answered.
+    Cluster,
     /// A manifest, as somebody wrote it.
     Files,
 }

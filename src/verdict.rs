@@ -218,8 +218,7 @@ impl Scales<'_> {
     }
 
     fn action(&self, meta: &Meta, mode: Mode, finding: &Finding, before: &Judgement) -> Action {
-        let firm = finding.certainty != Certainty::Likely || self.config.refuses_likely(meta.name);
-        let refusable = firm && !meta.repairs && !was_there(finding, before);
+        let refusable = is_refusable(self.config, meta, finding) && !was_there(finding, before);
         match mode {
             Mode::Off | Mode::Audit => Action::Record {
                 would_refuse: refusable,
@@ -229,6 +228,12 @@ impl Scales<'_> {
             Mode::Warn | Mode::Enforce => Action::Warn,
         }
     }
+}
+
+/// Whether enforce refuses a new object for it.
+fn is_refusable(config: &Config, meta: &Meta, finding: &Finding) -> bool {
+    let is_firm = finding.certainty != Certainty::Likely || config.refuses_likely(meta.name);
+    is_firm && !meta.repairs
 }
 
 /// Whether the replaced object has the same mistake, or a worse one in the same place.
@@ -251,6 +256,12 @@ fn was_there(finding: &Finding, before: &Judgement) -> bool {
 impl Record {
     fn place(&self) -> (&str, &str, &str) {
         (self.meta.name, &self.finding.path, &self.finding.item)
+    }
+
+    /// Whether enforce would refuse a new object for it, whatever the mode is.
+    #[must_use]
+    pub fn would_refuse(&self, config: &Config) -> bool {
+        !matches!(self.action, Action::Exempt(_)) && is_refusable(config, self.meta, &self.finding)
     }
 
     /// Whether it counts as an error where modes do not matter: all but likely findings, and those
@@ -309,5 +320,52 @@ impl Weighed {
             records,
             abstained,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::catalogue;
+
+    #[test]
+    fn what_enforce_would_refuse_does_not_depend_on_the_mode() {
+        let record = |rule, certainty, mode, action| Record {
+            meta: &catalogue::find(rule).unwrap().meta,
+            mode,
+            finding: Finding {
+                certainty,
+                path: String::new(),
+                item: String::new(),
+                value: String::new(),
+                magnitude: None,
+                message: String::new(),
+                help: String::new(),
+                fix: None,
+            },
+            action,
+        };
+        let config = Config::parse("test", "rules: {missing-image: {refuseLikely: true}}").unwrap();
+        let opted_in = "missing-image";
+        let other = "impossible-memory-limit";
+        let repairs = "unignored-live-fields";
+        let modes = [
+            (Mode::Audit, Action::Record { would_refuse: true }),
+            (Mode::Warn, Action::Warn),
+            (Mode::Enforce, Action::Refuse),
+        ];
+        for (mode, action) in modes {
+            let would_refuse = |rule, certainty| {
+                record(rule, certainty, mode, action.clone()).would_refuse(&config)
+            };
+            assert!(would_refuse(other, Certainty::Proven), "{mode}");
+            assert!(would_refuse(other, Certainty::Observed), "{mode}");
+            assert!(would_refuse(opted_in, Certainty::Likely), "{mode}");
+            assert!(!would_refuse(other, Certainty::Likely), "{mode}");
+            assert!(!would_refuse(repairs, Certainty::Proven), "{mode}");
+        }
+        let exempt = Action::Exempt("a test".to_owned());
+        let exempt = record(other, Certainty::Proven, Mode::Enforce, exempt);
+        assert!(!exempt.would_refuse(&config));
     }
 }

@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod handler;
 mod object;
 pub mod server;
+pub(crate) mod stored;
 pub mod tls;
 
 use std::sync::{Arc, OnceLock};

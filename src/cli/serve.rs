@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::configuration::{Configuration, LiveWebhook, guard};
 use super::FAILED;
 use crate::admin::{self, Readiness};
+use crate::background::{Background, Pace};
+use crate::leader::{self, Candidate, LeaseName};
 use crate::lookup::cluster::ClusterView;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
@@ -65,6 +68,10 @@ pub struct Serve {
     /// Run without a cluster: no namespace labels, and what is only known there is unknown
     #[arg(long)]
     no_cluster: bool,
+    /// The Lease by which one of several replicas leads: it judges what is in the cluster already,
+    /// and writes Events and the gauges of it; without it, nobody does
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "no_cluster")]
+    lease: Option<LeaseName>,
     /// How the log is written to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -106,6 +113,7 @@ impl Serve {
             tls_cert,
             tls_key,
             no_cluster,
+            lease,
             log_format: _,
         } = self;
         let signals = StopSignals::new()?;
@@ -122,18 +130,21 @@ impl Serve {
 
         let readiness = Arc::new(Readiness::waiting_for(&[CLUSTER]));
         readiness.set(STAYING, true);
-        let cluster = if no_cluster {
+        let client = if no_cluster {
             readiness.set(CLUSTER, true);
             None
         } else {
-            let (view, seen) = cluster(&metrics).await?;
+            Some(client().await?)
+        };
+        let cluster = client.as_ref().map(|client| {
+            let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics));
             let readiness = Arc::clone(&readiness);
             tokio::spawn(async move {
                 seen.await;
                 readiness.set(CLUSTER, true);
             });
-            Some(view)
-        };
+            view
+        });
         let guard = guard(config, None, cluster, &metrics)?;
         let webhook = Webhook::new(guard, Arc::clone(&metrics), webhook::Limits::default());
         let webhook = Arc::new(webhook);
@@ -153,8 +164,13 @@ impl Serve {
             router: webhook::router(Arc::clone(&webhook)),
             tls: Some(certificates.server_config()?),
             limits: Limits::default(),
-            metrics: Some(metrics),
+            metrics: Some(Arc::clone(&metrics)),
         };
+        let (leave, leaving) = watch::channel(false);
+        if let Some((client, lease)) = client.zip(lease) {
+            let webhook = Arc::clone(&webhook);
+            tokio::spawn(lead(client, lease, webhook, metrics, told(leaving.clone())));
+        }
         if let Some(pem) = own {
             introduce(&pem, address.port());
         }
@@ -162,7 +178,7 @@ impl Serve {
         // To the end of the process: probes must see that it is leaving.
         tokio::spawn(admin.run(std::future::pending()));
         tokio::spawn(look_again(certificates, configuration, webhook, hangup));
-        Ok(until_stopped(server, signals, &readiness).await)
+        Ok(until_stopped(server, signals, &readiness, leave, told(leaving)).await)
     }
 }
 
@@ -190,15 +206,43 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     bound.map_err(|error| anyhow!("{flag} {address}: {error}; name a free address of this machine"))
 }
 
-async fn cluster(
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(ClusterView, impl Future<Output = ()> + use<>)> {
-    let client = kube::Client::try_default().await.map_err(|error| {
+async fn client() -> anyhow::Result<Client> {
+    Client::try_default().await.map_err(|error| {
         anyhow!(
             "{error}; run in a pod with a service account, set KUBECONFIG, or give --no-cluster"
         )
-    })?;
-    Ok(ClusterView::start(client, Arc::clone(metrics)))
+    })
+}
+
+/// Does what only one replica does, while this one is it.
+async fn lead(
+    client: Client,
+    lease: LeaseName,
+    webhook: Arc<LiveWebhook>,
+    metrics: Arc<Metrics>,
+    leaving: impl Future<Output = ()>,
+) {
+    let identity = leader::identity();
+    let background = Arc::new(Background::new(
+        client.clone(),
+        webhook,
+        identity.clone(),
+        Arc::clone(&metrics),
+        Pace::default(),
+    ));
+    let work = || {
+        let background = Arc::clone(&background);
+        async move { background.run().await }
+    };
+    Candidate::new(client, lease, identity, metrics)
+        .run(work, leaving)
+        .await;
+}
+
+/// Ends when the process is told to leave.
+async fn told(mut leaving: watch::Receiver<bool>) {
+    // The sender is kept until it has sent.
+    let _ = leaving.wait_for(|leaving| *leaving).await;
 }
 
 /// Tells a person at a terminal how to ask.
@@ -254,21 +298,18 @@ async fn until_stopped(
     server: Server,
     mut signals: StopSignals,
     readiness: &Readiness,
+    leave: watch::Sender<bool>,
+    leaving: impl Future<Output = ()>,
 ) -> ExitCode {
-    let (leave, told) = oneshot::channel::<()>();
-    let told = async {
-        // The sender is kept until it has sent.
-        let _ = told.await;
-    };
     let insisted = async {
         signals.next().await;
         readiness.set(STAYING, false);
         tracing::info!("leaving; a second signal ends it at once");
-        let _ = leave.send(());
+        leave.send_replace(true);
         signals.next().await;
     };
     tokio::select! {
-        () = server.run(told) => {
+        () = server.run(leaving) => {
             tracing::info!("left");
             ExitCode::SUCCESS
         }

@@ -5,6 +5,7 @@
 //! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
 
 pub(super) mod argocd;
+mod pull_secrets;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +27,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::pull_secrets::{Named, PullSecrets};
 use self::watched::Watched;
+pub(crate) use self::watched::{LONGEST_PAUSE, status_code};
 use super::MODE_LABEL;
-use crate::evidence::{Platform, Unknown};
+use crate::evidence::{Platform, Puller, Unknown};
 use crate::report::metrics::Metrics;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 use crate::rules::Reads;
@@ -36,7 +39,7 @@ use crate::rules::catalogue::CATALOGUE;
 
 /// How long one watch request lasts, in seconds. kube drops a connection that has been silent for
 /// five seconds more, so this also bounds how long a dead one goes unseen.
-const WATCH_SECONDS: u32 = 60;
+pub(crate) const WATCH_SECONDS: u32 = 60;
 
 /// How long the view waits for the API server.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,7 @@ pub struct ClusterView {
     nodes: Arc<OnceLock<Nodes>>,
     client: Client,
     metrics: Arc<Metrics>,
+    pull_secrets: Arc<PullSecrets>,
     patience: Patience,
     _tasks: Arc<JoinSet<()>>,
 }
@@ -162,6 +166,7 @@ impl ClusterView {
             first_lists: Vec::new(),
         };
         let kinds = Arc::new(Kinds::start(&mut starter, reads));
+        let pull_secrets = Arc::new(PullSecrets::new(client.clone()));
         starter
             .tasks
             .spawn(listen(client.clone(), Arc::clone(&kinds), patience.pulse));
@@ -170,6 +175,7 @@ impl ClusterView {
             nodes: Arc::default(),
             client,
             metrics,
+            pull_secrets,
             patience,
             _tasks: Arc::new(starter.tasks),
         };
@@ -274,6 +280,15 @@ impl ClusterView {
         let flags: BTreeSet<bool> =
             self.read(watched, |flags| flags.values().copied().collect())?;
         argocd::one_flag(&flags)
+    }
+
+    /// The pull secrets of a pod, in the order in which kubelet tries them.
+    pub(super) async fn pull_secrets(
+        &self,
+        puller: &Puller,
+        by: Instant,
+    ) -> Result<Vec<Named>, Unknown> {
+        self.pull_secrets.of(puller, by).await
     }
 
     fn argocd(&self) -> Result<&ArgoCd, Unknown> {

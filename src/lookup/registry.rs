@@ -1,18 +1,19 @@
 //! The registry client: can a node pull this image?
 //!
-//! It asks as a node would, without credentials, and says "missing" only on proof. Everything else
-//! is unknown, and an unknown refuses nothing.
+//! It asks as a node would, with the credentials that a node would have as far as they are known,
+//! and says "missing" only on proof. Everything else is unknown, and an unknown refuses nothing.
 //!
 //! ```text
-//! probe ─► cache ─► hosts (who may be asked) ─► chain ─► limits ─► manifest (HEAD, GET) ─► tags
-//!                     │                                               │          │           │
-//!                     └─ settings, containerd's files                 └─ token ──┴───────────┴─► transport ─► address
+//! probe ─► credentials ─► cache ─► hosts (who may be asked) ─► chain ─► limits ─► manifest (HEAD, GET) ─► tags
+//!                                   │                                               │          │           │
+//!                                   └─ settings, containerd's files                 └─ token ──┴───────────┴─► transport ─► address
 //! ```
 
 mod address;
 mod chain;
 mod challenge;
 mod complaint;
+pub mod credentials;
 mod hosts;
 mod hosts_directory;
 mod limits;
@@ -33,10 +34,11 @@ use moka::future::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use self::chain::Asking;
-use self::hosts::{Files, Hosts, Link};
+use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
+use self::hosts::{ANONYMOUS, Files, Hosts, Link};
 use self::limits::Limits;
 use self::manifest::ByDigest;
-use self::obstacle::Obstacle;
+use self::obstacle::{Obstacle, Refusal};
 use self::settings::Rewrites;
 pub use self::settings::{
     Capability, HostSettings, ImageRewrite, Role, ServerSettings, SettingsError, check_rewrites,
@@ -45,7 +47,7 @@ use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
 use crate::config::Config;
-use crate::evidence::{ImagePlatforms, ImageState, Unknown};
+use crate::evidence::{ImagePlatforms, ImageState, Missing, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::image::ImageReference;
 
@@ -64,6 +66,8 @@ const MOST_IMAGES_WITH_PLATFORMS: u64 = 4096;
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
+/// Credentials that are tried for one image. A pull secret can hold thousands.
+const MOST_CREDENTIALS: usize = 8;
 /// Hosts that are remembered as readable.
 const MOST_HOSTS: usize = 1024;
 
@@ -78,16 +82,32 @@ struct Inner {
     transport: Transport,
     rewrites: Rewrites,
     tokens: Tokens,
-    answers: Cache<ImageReference, Answer>,
+    own: OwnCredentials,
+    fingerprints: Fingerprints,
+    answers: Cache<Asked, Answer>,
     /// Images that existed not long ago.
-    existed: Cache<ImageReference, ()>,
+    existed: Cache<Asked, ()>,
     /// For which platforms images are built.
-    platforms: Cache<ImageReference, Arc<Result<ImagePlatforms, Obstacle>>>,
+    platforms: Cache<Asked, Arc<Result<ImagePlatforms, Obstacle>>>,
     platforms_by_digest: ByDigest,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
     metrics: Arc<Metrics>,
+}
+
+/// What was asked, and as whom: no tenant is told what another's credentials opened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    image: ImageReference,
+    fingerprint: Option<Fingerprint>,
+}
+
+/// Those as whom a registry is asked for one image, in order; `None` is nobody.
+struct Candidates {
+    credentials: Vec<Option<Arc<Credential>>>,
+    /// Why a node may have others.
+    obstacle: Option<Obstacle>,
 }
 
 /// What came of asking.
@@ -104,6 +124,18 @@ impl RegistryClient {
     /// # Errors
     /// A setting or a file that cannot be used, or a system without CA certificates.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
+        Self::with_credentials(config, OwnCredentials::read(config)?, metrics)
+    }
+
+    /// The same with these credentials of its own, whatever the configuration says of them.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::new`].
+    pub fn with_credentials(
+        config: &Config,
+        own: OwnCredentials,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientError> {
         let answers = Cache::builder()
             .max_capacity(MOST_ANSWERS)
             .weigher(weight)
@@ -120,6 +152,8 @@ impl RegistryClient {
             transport: Transport::new(hosts)?,
             rewrites: Rewrites::new(&config.image_rewrites)?,
             tokens: Tokens::new(),
+            own,
+            fingerprints: Fingerprints::new().ok_or(ClientError::NoRandom)?,
             answers,
             existed,
             platforms: Cache::builder()
@@ -133,6 +167,11 @@ impl RegistryClient {
         })))
     }
 
+    /// Reads the file with credentials of Forestall's own again.
+    pub fn look_again(&self) {
+        self.0.own.look_again();
+    }
+
     /// Whether the files that this configuration names are still those that this client was made of.
     ///
     /// # Errors
@@ -141,35 +180,50 @@ impl RegistryClient {
         Ok(self.0.files == Files::read(config)?)
     }
 
-    /// Whether a node could pull this image, given as [`ImageReference::pulled`] gives it.
+    /// Whether a node could pull this image, given as [`ImageReference::pulled`] gives it, for a pod
+    /// without pull secrets.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::probe_for`].
+    pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
+        self.probe_for(image, &PodCredentials::default(), by).await
+    }
+
+    /// Whether a node could pull this image for a pod with these credentials.
     ///
     /// An answer that comes later than `by` fills the cache, so that the next review has it.
     ///
     /// # Errors
     /// Why it is not known: the registry does not answer in time, or its answer proves nothing.
-    pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
+    pub async fn probe_for(
+        &self,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
         let Self(inner) = self;
         match inner.rewrites.apply(image) {
-            Some(Ok(rewritten)) => inner.probe(&rewritten, by).await,
-            Some(Err(())) => Err(inner.unknown(image, &Obstacle::Rewritten)),
-            None => inner.probe(image, by).await,
+            Some(Ok(rewritten)) => inner.probe(&rewritten, pod, by).await,
+            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
+            None => inner.probe(image, pod, by).await,
         }
     }
 
-    /// For which platforms an image is built that exists, as [`RegistryClient::probe`] says.
+    /// For which platforms an image is built that exists, as [`RegistryClient::probe_for`] says.
     ///
     /// # Errors
     /// Why it is not known.
-    pub async fn platforms(
+    pub async fn platforms_for(
         &self,
         image: &ImageReference,
+        pod: &PodCredentials,
         by: Instant,
     ) -> Result<ImagePlatforms, Unknown> {
         let Self(inner) = self;
         match inner.rewrites.apply(image) {
-            Some(Ok(rewritten)) => inner.platforms(&rewritten, by).await,
-            Some(Err(())) => Err(inner.unknown(image, &Obstacle::Rewritten)),
-            None => inner.platforms(image, by).await,
+            Some(Ok(rewritten)) => inner.platforms(&rewritten, pod, by).await,
+            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
+            None => inner.platforms(image, pod, by).await,
         }
     }
 }
@@ -177,100 +231,249 @@ impl RegistryClient {
 // === impl Inner ===
 
 impl Inner {
+    async fn probe(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
+        let candidates = self.candidates(image, pod, by).await;
+        let mut answers = Vec::new();
+        for credential in &candidates.credentials {
+            let answer = self.answer(image, credential.clone(), by).await;
+            if let Ok(found @ (ImageState::Exists | ImageState::Schema1)) = answer.as_ref() {
+                return Ok(found.clone());
+            }
+            answers.push(answer);
+        }
+        self.sum_up(image, &candidates, &answers, pod.is_complete)
+    }
+
+    async fn candidates(
+        &self,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Candidates {
+        let nobody = || Candidates {
+            credentials: vec![None],
+            obstacle: None,
+        };
+        if pod.keyring.is_empty() && self.own.is_empty() {
+            return nobody();
+        }
+        let repository = image.repository.to_string();
+        let mut credentials = pod.keyring.lookup(&repository);
+        let own = self.own.lookup(&repository, by).await;
+        credentials.extend(own.credentials);
+        if credentials.is_empty() && own.obstacle.is_none() {
+            return nobody();
+        }
+        let too_many = (credentials.len() > MOST_CREDENTIALS)
+            .then_some(Obstacle::TooManyCredentials(MOST_CREDENTIALS));
+        let named = credentials.into_iter().take(MOST_CREDENTIALS);
+        Candidates {
+            credentials: named
+                .map(|credential| (!credential.is_anonymous()).then_some(credential))
+                .collect(),
+            obstacle: own.obstacle.or(too_many),
+        }
+    }
+
+    /// What a registry says to one of them.
+    async fn answer(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        credential: Option<Arc<Credential>>,
+        by: Instant,
+    ) -> Answer {
+        let asked = self.asked(image, credential.as_deref());
+        if let Some(answer) = self.answers.get(&asked).await {
+            self.metrics.registry_cache_hits.inc();
+            return self.or_existed(&asked, answer).await;
+        }
+        self.metrics.registry_cache_misses.inc();
+        let chain = match self.chain(image) {
+            Ok(chain) => chain,
+            Err(refusal) => {
+                let obstacle = Obstacle::Blocked(refusal);
+                self.count(&image.repository.domain, obstacle.outcome());
+                return Arc::new(Err(obstacle));
+            }
+        };
+        let Some(permit) = self.limits.wait() else {
+            let busy = Arc::new(Err(Obstacle::Busy));
+            return self.or_existed(&asked, busy).await;
+        };
+        // A task of its own: a review that is cancelled does not cancel the question, which others
+        // may wait for as well.
+        let (client, question) = (Arc::clone(self), asked.clone());
+        let task = tokio::spawn(async move {
+            let _until_it_ends = permit;
+            let asking = client.ask(&chain, &question, credential.as_deref());
+            client.answers.get_with_by_ref(&question, asking).await
+        });
+        let answer = match timeout_at(by, task).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Arc::new(Err(Obstacle::Panicked)),
+            Err(_) => Arc::new(Err(Obstacle::TimedOut)),
+        };
+        self.or_existed(&asked, answer).await
+    }
+
+    /// The answer, or where the registry is away what is known of the image: one that existed not
+    /// long ago is believed to exist. That a tag was missing is not: it may have been pushed since.
+    async fn or_existed(&self, asked: &Asked, answer: Answer) -> Answer {
+        let is_away = matches!(answer.as_ref(), Err(obstacle) if obstacle.is_outage());
+        if is_away && self.existed.get(asked).await.is_some() {
+            return Arc::new(Ok(ImageState::Exists));
+        }
+        answer
+    }
+
+    /// What the answers mean together. An image is missing only for a node that finds it with none
+    /// of its credentials.
+    fn sum_up(
+        &self,
+        image: &ImageReference,
+        candidates: &Candidates,
+        answers: &[Answer],
+        is_complete: bool,
+    ) -> Result<ImageState, Unknown> {
+        let failed = answers
+            .iter()
+            .filter_map(|answer| answer.as_ref().as_ref().err());
+        let obstacles: Vec<&Obstacle> = candidates.obstacle.iter().chain(failed).collect();
+        let domain = &image.repository.domain;
+        let asked = || {
+            let chain = self.chain(image).unwrap_or_default();
+            let endpoints = chain.iter().filter_map(|link| link.endpoint.as_ref().ok());
+            let asked = endpoints.map(|endpoint| endpoint.asked(domain, &candidates.as_whom()));
+            asked.collect::<Vec<_>>().join(", ")
+        };
+        match (obstacles.first(), answers.first().map(AsRef::as_ref)) {
+            (None, Some(Ok(ImageState::Missing(missing)))) => Ok(ImageState::Missing(Missing {
+                asked: asked(),
+                ..missing.clone()
+            })),
+            (None, Some(Ok(state))) => Ok(state.clone()),
+            (Some(_), _)
+                if is_complete
+                    && obstacles.iter().all(|obstacle| obstacle.is_denial())
+                    && self.transport.hosts().trusts_denied(domain) =>
+            {
+                Ok(ImageState::Denied { asked: asked() })
+            }
+            (Some(obstacle), _) => {
+                let why = if obstacle.is_denial() && candidates.are_named() {
+                    format!("{obstacle}; asked {}", candidates.as_whom())
+                } else {
+                    obstacle.to_string()
+                };
+                Err(self.unknown(image, why))
+            }
+            (None, _) => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The hosts that a node would ask for this image.
+    fn chain(&self, image: &ImageReference) -> Result<Vec<Link>, Refusal> {
+        let capability = match image.digest {
+            Some(_) => Capability::Pull,
+            None => Capability::Resolve,
+        };
+        let domain = &image.repository.domain;
+        self.transport.hosts().chain(domain, capability)
+    }
+
+    /// As [`Inner::probe`], for platforms. By the first credential that may read the image.
     async fn platforms(
         self: &Arc<Self>,
         image: &ImageReference,
+        pod: &PodCredentials,
         by: Instant,
     ) -> Result<ImagePlatforms, Unknown> {
-        let domain = &image.repository.domain;
-        let chain = self.transport.hosts().chain(domain, capability_for(image));
-        let chain = chain.map_err(|refusal| self.unknown(image, &Obstacle::Blocked(refusal)))?;
-        let Some(permit) = self.limits.wait() else {
-            return Err(self.unknown(image, &Obstacle::Busy));
-        };
-        let (client, image_asked) = (Arc::clone(self), image.clone());
+        let candidates = self.candidates(image, pod, by).await;
+        let mut unknown = candidates.obstacle.clone().unwrap_or(Obstacle::NoHost);
+        for credential in &candidates.credentials {
+            match self.platforms_as(image, credential.clone(), by).await {
+                Ok(platforms) => return Ok(platforms),
+                Err(obstacle) => unknown = obstacle,
+            }
+        }
+        Err(self.unknown(image, unknown.to_string()))
+    }
+
+    async fn platforms_as(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        credential: Option<Arc<Credential>>,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Obstacle> {
+        let asked = self.asked(image, credential.as_deref());
+        let chain = self.chain(image)?;
+        let permit = self.limits.wait().ok_or(Obstacle::Busy)?;
+        let client = Arc::clone(self);
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
             let question = async {
-                let asking = client.asking(&image_asked, Instant::now() + PROBE);
+                let by = Instant::now() + PROBE;
+                let asking = client.asking(&asked, credential.as_deref(), by);
                 Arc::new(asking.platforms(&chain, &client.platforms_by_digest).await)
             };
-            let answer = client.platforms.get_with_by_ref(&image_asked, question);
-            let answer = answer.await;
+            let answer = client.platforms.get_with_by_ref(&asked, question).await;
             if answer.is_err() {
-                client.platforms.invalidate(&image_asked).await;
+                client.platforms.invalidate(&asked).await;
             }
             answer
         });
         match timeout_at(by, task).await {
-            Ok(Ok(answer)) => match answer.as_ref() {
-                Ok(platforms) => Ok(platforms.clone()),
-                Err(obstacle) => Err(self.unknown(image, obstacle)),
-            },
-            Ok(Err(_)) => Err(Unknown::Panicked),
-            Err(_) => Err(self.unknown(image, &Obstacle::TimedOut)),
+            Ok(Ok(answer)) => (*answer).clone(),
+            Ok(Err(_)) => Err(Obstacle::Panicked),
+            Err(_) => Err(Obstacle::TimedOut),
         }
     }
 
-    fn asking<'a>(&'a self, image: &'a ImageReference, by: Instant) -> Asking<'a> {
+    fn asked(&self, image: &ImageReference, credential: Option<&Credential>) -> Asked {
+        Asked {
+            image: image.clone(),
+            fingerprint: credential.map(|credential| self.fingerprints.of(credential)),
+        }
+    }
+
+    fn asking<'a>(
+        &'a self,
+        asked: &'a Asked,
+        credential: Option<&'a Credential>,
+        by: Instant,
+    ) -> Asking<'a> {
         Asking {
             transport: &self.transport,
             tokens: &self.tokens,
             limits: &self.limits,
             metrics: &self.metrics,
-            image,
-            is_readable: self.is_readable(&image.repository.domain),
+            image: &asked.image,
+            credential,
+            fingerprint: asked.fingerprint,
+            is_readable: self.is_readable(&asked.image.repository.domain),
             by,
         }
     }
 
-    async fn probe(
-        self: &Arc<Self>,
-        image: &ImageReference,
-        by: Instant,
-    ) -> Result<ImageState, Unknown> {
-        if let Some(answer) = self.answers.get(image).await {
-            self.metrics.registry_cache_hits.inc();
-            return self.reply(image, &answer).await;
-        }
-        self.metrics.registry_cache_misses.inc();
-        let domain = &image.repository.domain;
-        let chain = self.transport.hosts().chain(domain, capability_for(image));
-        let chain = chain.map_err(|refusal| {
-            let obstacle = Obstacle::Blocked(refusal);
-            self.count(domain, obstacle.outcome());
-            self.unknown(image, &obstacle)
-        })?;
-        let Some(permit) = self.limits.wait() else {
-            return self.without_answer(image, &Obstacle::Busy).await;
-        };
-        // A task of its own: a review that is cancelled does not cancel the question, which others
-        // may wait for as well.
-        let (client, image_asked) = (Arc::clone(self), image.clone());
-        let task = tokio::spawn(async move {
-            let _until_it_ends = permit;
-            let question = client.ask(&chain, &image_asked);
-            client.answers.get_with_by_ref(&image_asked, question).await
-        });
-        match timeout_at(by, task).await {
-            Ok(Ok(answer)) => self.reply(image, &answer).await,
-            Ok(Err(_)) => Err(Unknown::Panicked),
-            Err(_) => self.without_answer(image, &Obstacle::TimedOut).await,
-        }
-    }
-
-    async fn ask(&self, chain: &[Link], image: &ImageReference) -> Answer {
+    async fn ask(&self, chain: &[Link], asked: &Asked, credential: Option<&Credential>) -> Answer {
         let begun = Instant::now();
-        let domain = &image.repository.domain;
-        let answer = self.asking(image, begun + PROBE).ask(chain).await;
+        let domain = &asked.image.repository.domain;
+        let asking = self.asking(asked, credential, begun + PROBE);
+        let answer = asking.ask(chain).await;
         let outcome = match &answer {
             Ok(ImageState::Exists | ImageState::Schema1) => "found",
             Ok(ImageState::Missing(_)) => "absent",
+            Ok(ImageState::Denied { .. }) => "unauthorized",
             Err(obstacle) => obstacle.outcome(),
         };
         match &answer {
-            Ok(ImageState::Exists) => self.existed.insert(image.clone(), ()).await,
-            Ok(_) => self.existed.invalidate(image).await,
+            Ok(ImageState::Exists) => self.existed.insert(asked.clone(), ()).await,
+            Ok(_) => self.existed.invalidate(asked).await,
             Err(_) => {}
         }
         let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
@@ -282,32 +485,11 @@ impl Inner {
         Arc::new(answer)
     }
 
-    async fn reply(&self, image: &ImageReference, answer: &Answer) -> Result<ImageState, Unknown> {
-        match answer.as_ref() {
-            Ok(state) => Ok(state.clone()),
-            Err(obstacle) => self.without_answer(image, obstacle).await,
-        }
-    }
-
-    /// What is known of an image whose registry gives no usable answer: an image that existed not
-    /// long ago is believed to exist while its registry is away. That a tag was missing is not: it
-    /// may have been pushed since.
-    async fn without_answer(
-        &self,
-        image: &ImageReference,
-        obstacle: &Obstacle,
-    ) -> Result<ImageState, Unknown> {
-        if obstacle.is_outage() && self.existed.get(image).await.is_some() {
-            return Ok(ImageState::Exists);
-        }
-        Err(self.unknown(image, obstacle))
-    }
-
-    fn unknown(&self, image: &ImageReference, obstacle: &Obstacle) -> Unknown {
+    fn unknown(&self, image: &ImageReference, why: String) -> Unknown {
         let host = &image.repository.domain;
         Unknown::Registry {
             host: host.clone(),
-            why: obstacle.to_string(),
+            why,
             answered_before: self.is_readable(host),
         }
     }
@@ -343,24 +525,31 @@ impl Inner {
     }
 }
 
-/// What a host must be able to do for this image.
-fn capability_for(image: &ImageReference) -> Capability {
-    match image.digest {
-        Some(_) => Capability::Pull,
-        None => Capability::Resolve,
+// === impl Candidates ===
+
+impl Candidates {
+    /// Whether anybody is asked as somebody.
+    fn are_named(&self) -> bool {
+        self.credentials.iter().any(Option::is_some)
+    }
+
+    /// As a message says it, such as `as pull secret shop/regcred`.
+    fn as_whom(&self) -> String {
+        let named = self.credentials.iter().map(|credential| {
+            let origin = credential.as_deref().map(Credential::origin);
+            origin.map_or_else(|| ANONYMOUS.to_owned(), ToString::to_string)
+        });
+        let mut named: Vec<String> = named.collect();
+        named.dedup();
+        named.join(", then ")
     }
 }
 
 // === impl Lifetimes ===
 
-impl Expiry<ImageReference, Answer> for Lifetimes {
-    fn expire_after_create(
-        &self,
-        image: &ImageReference,
-        answer: &Answer,
-        _: Clock,
-    ) -> Option<Duration> {
-        Some(lifetime(image, answer))
+impl Expiry<Asked, Answer> for Lifetimes {
+    fn expire_after_create(&self, asked: &Asked, answer: &Answer, _: Clock) -> Option<Duration> {
+        Some(lifetime(&asked.image, answer))
     }
 }
 
@@ -368,13 +557,13 @@ fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Du
     match answer {
         Ok(ImageState::Exists | ImageState::Schema1) if image.digest.is_some() => EXISTS_BY_DIGEST,
         Ok(ImageState::Exists | ImageState::Schema1) => EXISTS_BY_TAG,
-        Ok(ImageState::Missing(_)) => MISSING,
+        Ok(ImageState::Missing(_) | ImageState::Denied { .. }) => MISSING,
         Err(obstacle) => obstacle.lifetime(),
     }
 }
 
 /// In answers without tags, so that the cache is bounded in number and in bytes.
-fn weight(_: &ImageReference, answer: &Answer) -> u32 {
+fn weight(_: &Asked, answer: &Answer) -> u32 {
     let bytes = match answer.as_ref() {
         Ok(ImageState::Missing(missing)) => {
             let of_tag = |tag: &String| size_of::<String>() + tag.capacity();
@@ -388,7 +577,7 @@ fn weight(_: &ImageReference, answer: &Answer) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Missing, MissingPart};
+    use crate::evidence::MissingPart;
 
     fn missing(tags: usize) -> ImageState {
         ImageState::Missing(Missing {
@@ -451,13 +640,17 @@ mod tests {
         assert!(client.probe(&new, by()).await.is_err());
 
         // A registry that is there and will not say is another matter.
-        let denied = client.0.without_answer(&old, &Obstacle::Denied(401)).await;
-        assert!(denied.is_err());
+        let asked = client.0.asked(&old, None);
+        let denied: Answer = Arc::new(Err(Obstacle::Denied(401)));
+        assert!(client.0.or_existed(&asked, denied).await.is_err());
     }
 
     #[test]
     fn an_answer_weighs_what_its_tags_weigh() {
-        let image = ImageReference::parse("nginx").unwrap();
+        let image = Asked {
+            image: ImageReference::parse("nginx").unwrap(),
+            fingerprint: None,
+        };
         assert_eq!(weight(&image, &Arc::new(Ok(ImageState::Exists))), 1);
         assert_eq!(weight(&image, &Arc::new(Ok(missing(0)))), 1);
         let many = weight(&image, &Arc::new(Ok(missing(20_000))));

@@ -84,7 +84,7 @@ pub struct ReasonLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResourceLabel {
     /// Which.
-    pub resource: &'static str,
+    pub resource: String,
 }
 
 /// One label that names a guardrail.
@@ -155,6 +155,12 @@ pub struct Metrics {
     pub config_reloads: Family<ResultLabel, Counter>,
     /// 1 where the configuration file is the one that holds; 0 where an older one is kept.
     pub config_valid: Gauge,
+    /// 1 where this replica leads.
+    pub leader: Gauge,
+    /// Objects in the cluster that enforce would refuse; none but the leader's, when all were judged.
+    pub would_refuse: Family<RuleLabel, Gauge>,
+    /// Events that were not written.
+    pub events_dropped: Counter,
 }
 
 // === impl Metrics ===
@@ -188,6 +194,9 @@ impl Default for Metrics {
             certificate_expiry: Gauge::default(),
             config_reloads: Family::default(),
             config_valid: Gauge::default(),
+            leader: Gauge::default(),
+            would_refuse: Family::default(),
+            events_dropped: Counter::default(),
         };
         macro_rules! register {
             ($($name:literal, $help:literal, $field:ident;)*) => {
@@ -215,6 +224,9 @@ impl Default for Metrics {
             "certificate_expiry_timestamp_seconds", "When the serving certificate ends", certificate_expiry;
             "config_reload", "New configuration files, by whether they could be used", config_reloads;
             "config_valid", "Whether the configuration file is the one that holds", config_valid;
+            "leader", "Whether this replica leads", leader;
+            "would_refuse", "Objects in the cluster that enforce would refuse", would_refuse;
+            "events_dropped", "Events that were not written", events_dropped;
         }
         Self {
             registry,

@@ -1,13 +1,19 @@
 //! `missing-image`: an image that no node can pull, because it does not exist.
 //!
-//! Only two things refuse: a reference that does not parse, and a registry that proves the absence.
-//! An image that is there in a form that nodes refuse is only likely to fail. A registry that is down, slow, or will not say refuses nothing.
+//! Few things refuse: a reference that does not parse, a registry that proves the absence, and where
+//! pull secrets are read, one over which kubelet fails. An image that is there in a form that nodes
+//! refuse is only likely to fail. A registry that is down, slow, or will not say refuses nothing,
+//! unless the operator says that its "denied" holds for nodes too.
+
+mod pull_secrets;
+
+use std::collections::BTreeSet;
 
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{
-    Evidence, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Question, Unknown,
+    Evidence, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question, Unknown,
 };
 use crate::review::Review;
 use crate::review::image::ImageReference;
@@ -22,54 +28,28 @@ pub(super) const RULE: Entry = Entry {
         watches: WORKLOADS,
         repairs: false,
         reads: &[],
-        settings: &["platforms"],
+        settings: &["platforms", "pullSecrets"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
     build: |settings| {
         Ok(Box::new(MissingImage {
-            platforms: settings.platforms,
+            reads_pull_secrets: settings.pull_secrets == Some(true),
+            compares_platforms: settings.platforms,
         }))
     },
 };
 
 struct MissingImage {
+    reads_pull_secrets: bool,
     /// Whether an image must be built for a platform that a node has.
-    platforms: bool,
+    compares_platforms: bool,
 }
 
-impl Rule for MissingImage {
-    fn questions(&self, review: &Review) -> Vec<Question> {
-        let images = review.images().unwrap_or_default();
-        let pulled = images.iter().filter(|image| is_pulled(image));
-        let references = pulled.filter_map(|image| ImageReference::parse(image.reference).ok());
-        let mut questions = Vec::new();
-        for reference in references {
-            let reference = reference.pulled();
-            if self.platforms {
-                questions.push(Question::ImagePlatforms(reference.clone()));
-                questions.push(Question::NodePlatforms);
-            }
-            questions.push(Question::Image(reference));
-        }
-        questions
-    }
-
-    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
-        let images = match review.images() {
-            Ok(images) => images,
-            Err(reason) => return Judgement::abstain("containers", reason),
-        };
-        let mut judgement = Judgement::default();
-        for image in images.iter().filter(|image| is_pulled(image)) {
-            match self.inspect(image, review, evidence) {
-                Ok(finding) => judgement.findings.extend(finding),
-                Err(reason) => {
-                    let item = format!("{} ({})", image.item, printable(image.reference));
-                    judgement.add(item, Err(reason));
-                }
-            }
-        }
-        judgement
+impl MissingImage {
+    /// Whose pull secrets count, where they are read and there is something to pull.
+    fn puller(&self, review: &Review, images: &[ImageUse<'_>]) -> Option<Puller> {
+        let reads = self.reads_pull_secrets && images.iter().any(is_pulled);
+        reads.then(|| review.puller().ok().flatten()).flatten()
     }
 }
 
@@ -77,6 +57,7 @@ impl MissingImage {
     fn inspect(
         &self,
         image: &ImageUse<'_>,
+        puller: Option<&Puller>,
         review: &Review,
         evidence: &Evidence,
     ) -> Result<Option<Finding>, Unknown> {
@@ -102,16 +83,20 @@ impl MissingImage {
                 return Ok(Some(finding(Certainty::Proven, message, help)));
             }
         };
-        match evidence.image(&reference)? {
-            ImageState::Exists if self.platforms => {
-                let explained = explain_platforms(image, &reference, review, evidence)?;
+        match evidence.image(&reference, puller)? {
+            ImageState::Exists if self.compares_platforms => {
+                let platforms = evidence.image_platforms(&reference, puller)?;
+                let ImagePlatforms::Only(built) = platforms else {
+                    return Ok(None);
+                };
+                let nodes = evidence.node_platforms()?;
+                let explained = explain_platforms(image, &reference, built, nodes, review);
                 Ok(explained.map(|(message, help)| finding(Certainty::Likely, message, help)))
             }
             ImageState::Exists => Ok(None),
             ImageState::Schema1 => {
                 let message = format!(
-                    "{}: {} is an image of Docker's first schema, which containerd 2.0 and later \
-                     refuse",
+                    "{}: {} is an image of Docker's first schema, which containerd 2.0 and later refuse",
                     image.item,
                     reference.familiar()
                 );
@@ -122,7 +107,65 @@ impl MissingImage {
                 let (message, help) = explain(image, &reference, missing);
                 Ok(Some(finding(Certainty::Proven, message, help)))
             }
+            ImageState::Denied { asked } => {
+                let message = format!(
+                    "{}: {} lets no node read {}",
+                    image.item,
+                    reference.repository.domain,
+                    reference.repository.familiar()
+                );
+                let help = format!(
+                    "write a repository that exists, or name a pull secret that may read it; asked: {asked}"
+                );
+                Ok(Some(finding(Certainty::Proven, message, help)))
+            }
         }
+    }
+}
+
+impl Rule for MissingImage {
+    fn questions(&self, review: &Review) -> Vec<Question> {
+        let images = review.images().unwrap_or_default();
+        let puller = self.puller(review, &images);
+        let images = images.iter().filter(|image| is_pulled(image));
+        let references = images.filter_map(|image| ImageReference::parse(image.reference).ok());
+        let mut questions = Vec::new();
+        for image in references.map(|reference| reference.pulled()) {
+            let puller = puller.clone();
+            if self.compares_platforms {
+                let (image, puller) = (image.clone(), puller.clone());
+                questions.push(Question::ImagePlatforms { image, puller });
+                questions.push(Question::NodePlatforms);
+            }
+            questions.push(Question::Image { image, puller });
+        }
+        questions.extend(puller.map(Question::PullSecrets));
+        questions
+    }
+
+    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
+        let images = match review.images() {
+            Ok(images) => images,
+            Err(reason) => return Judgement::abstain("containers", reason),
+        };
+        let mut judgement = Judgement::default();
+        let puller = self.puller(review, &images);
+        if let Some(puller) = &puller {
+            match pull_secrets::findings(review, puller, evidence) {
+                Ok(findings) => judgement.findings.extend(findings),
+                Err(reason) => judgement.add("pull secrets", Err(reason)),
+            }
+        }
+        for image in images.iter().filter(|image| is_pulled(image)) {
+            match self.inspect(image, puller.as_ref(), review, evidence) {
+                Ok(finding) => judgement.findings.extend(finding),
+                Err(reason) => {
+                    let item = format!("{} ({})", image.item, printable(image.reference));
+                    judgement.add(item, Err(reason));
+                }
+            }
+        }
+        judgement
     }
 }
 
@@ -173,13 +216,10 @@ fn explain(
 fn explain_platforms(
     image: &ImageUse<'_>,
     reference: &ImageReference,
+    built: &[Platform],
+    nodes: &BTreeSet<Platform>,
     review: &Review,
-    evidence: &Evidence,
-) -> Result<Option<(String, String)>, Unknown> {
-    let ImagePlatforms::Only(built) = evidence.image_platforms(reference)? else {
-        return Ok(None);
-    };
-    let nodes = evidence.node_platforms()?;
+) -> Option<(String, String)> {
     let mut nodes = nodes
         .iter()
         .filter(|node| review.may_run_on(node))
@@ -189,11 +229,11 @@ fn explain_platforms(
         words.join(", ")
     };
     if nodes.peek().is_none() || built.is_empty() {
-        return Ok(None);
+        return None;
     }
     let nodes: Vec<_> = nodes.collect();
     if nodes.iter().any(|node| built.contains(node)) {
-        return Ok(None);
+        return None;
     }
     let message = format!(
         "{}: {} is built for {}, and no node that may get the pod is: they are {}",
@@ -204,7 +244,7 @@ fn explain_platforms(
     );
     let help = "build the image for the nodes, or select nodes of its platform (nodeSelector \
                 kubernetes.io/arch)";
-    Ok(Some((message, help.to_owned())))
+    Some((message, help.to_owned()))
 }
 
 fn nearest_tags(wanted: &str, tags: &[String]) -> String {
@@ -240,8 +280,11 @@ mod tests {
             "spec": {"containers": [{"name": "app", "image": image, "imagePullPolicy": policy}]},
         }))
         .unwrap();
-        let rule = MissingImage { platforms: false };
         let mut evidence = Evidence::default();
+        let rule = MissingImage {
+            reads_pull_secrets: false,
+            compares_platforms: false,
+        };
         for question in rule.questions(&review) {
             if let Some(answer) = answer {
                 evidence.insert(question, answer.clone().map(Fact::Image));
@@ -306,12 +349,15 @@ mod tests {
                 },
             }))
             .unwrap();
-            let rule = MissingImage { platforms: true };
+            let rule = MissingImage {
+                reads_pull_secrets: false,
+                compares_platforms: true,
+            };
             let mut evidence = Evidence::default();
             for question in rule.questions(&review) {
                 let answer = match &question {
-                    Question::Image(_) => Fact::Image(ImageState::Exists),
-                    Question::ImagePlatforms(_) => Fact::ImagePlatforms(match built {
+                    Question::Image { .. } => Fact::Image(ImageState::Exists),
+                    Question::ImagePlatforms { .. } => Fact::ImagePlatforms(match built {
                         Some(built) => ImagePlatforms::Only(built.iter().map(platform).collect()),
                         None => ImagePlatforms::Any,
                     }),

@@ -20,7 +20,7 @@ const LONGEST_UID: usize = 128;
 /// Bytes of memory that the values of one request may take once they are read. JSON of many small
 /// maps takes eighty times its own length. 64 MiB is far more than any object that etcd stores
 /// (1.5 MiB) needs in practice: an Application with 5,000 resources takes 10.
-const MOST_MEMORY: usize = 64 << 20;
+pub(super) const MOST_MEMORY: usize = 64 << 20;
 
 /// Below this length the memory need not be estimated: it is at most 20 MiB.
 pub const LARGE: usize = 256 << 10;
@@ -285,7 +285,7 @@ fn usable(uid: Option<&str>) -> Result<String, EnvelopeError> {
 
 /// About how many bytes the values of a JSON text take at most, as `serde_json` 1 holds them: 32 for a
 /// value, 56 for an entry of a map with its key, 128 for a list and 640 for a map that has anything.
-fn memory(json: &str) -> usize {
+pub(super) fn memory(json: &str) -> usize {
     let mut bytes = json.len();
     let (mut in_string, mut escaped) = (false, false);
     for byte in json.bytes() {

@@ -278,7 +278,8 @@ fn asked_timeout(query: Option<&str>) -> Option<Duration> {
     Some(Duration::from_secs(seconds.into()))
 }
 
-fn today() -> Date {
+/// Today, for exemptions that end.
+pub(crate) fn today() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 

@@ -22,8 +22,11 @@ mod registry_server;
 #[path = "../support/site.rs"]
 mod site;
 
+mod background;
 mod doors;
 mod incidents;
+mod leader;
 mod patched;
+mod pull_secrets;
 mod requests;
 mod view;

@@ -367,13 +367,13 @@ async fn case_82_what_is_stale_is_unknown_and_known_again_when_the_line_is_back(
 }
 
 /// A line to the API server that can be broken.
-struct Line {
+pub struct Line {
     config: Config,
     state: watch::Sender<State>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum State {
     /// Bytes pass.
     Open,
     /// Bytes are held back: what a lost route looks like.
@@ -383,7 +383,7 @@ enum State {
 }
 
 impl Line {
-    async fn to(mut config: Config, state: State) -> Self {
+    pub async fn to(mut config: Config, state: State) -> Self {
         let server: SocketAddr = config
             .cluster_url
             .authority()
@@ -412,11 +412,11 @@ impl Line {
         Self { config, state }
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::try_from(self.config.clone()).unwrap()
     }
 
-    fn set(&self, state: State) {
+    pub fn set(&self, state: State) {
         self.state.send_replace(state);
     }
 }

@@ -2,12 +2,15 @@
 //! The numbers of cases are those of the list of registry behaviours in the client's design.
 
 mod auth;
+mod credentials;
 mod forgery;
 mod guards;
+mod keyring;
 mod limits;
 mod mirrors;
 mod oracle;
 mod platforms;
+mod providers;
 mod real;
 mod tls;
 
@@ -77,7 +80,7 @@ async fn answer(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Str
     told(probe(&client_of(&registry.url()), IMAGE).await)
 }
 
-/// An answer in a line: `exists`, `missing Tag [v2]`, or why it is not known.
+/// An answer in a line: `exists`, `missing Tag [v2]`, `denied`, or why it is not known.
 fn told(answer: Result<ImageState, Unknown>) -> String {
     match answer {
         Ok(ImageState::Exists) => "exists".to_owned(),
@@ -85,6 +88,7 @@ fn told(answer: Result<ImageState, Unknown>) -> String {
         Ok(ImageState::Missing(Missing { what, tags, .. })) => {
             format!("missing {what:?} [{}]", tags.join(" "))
         }
+        Ok(ImageState::Denied { .. }) => "denied".to_owned(),
         Err(Unknown::Registry { why, .. }) => {
             assert!(!why.contains("evil"), "{why:?} shows what a registry wrote");
             why

@@ -135,12 +135,17 @@ impl Site {
 impl Forestall {
     /// Starts it with this configuration, and waits until it is ready.
     pub fn start(cluster: &ControlPlane, config: &str) -> Self {
+        Self::start_with(cluster.kubeconfig(), config, &[])
+    }
+
+    /// The same by another kubeconfig and with more arguments.
+    pub fn start_with(kubeconfig: &Path, config: &str, arguments: &[&str]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
         let log = File::create(files.path().join("log")).unwrap();
         // Ends the program when the test does, even where that is killed.
-        let watchdog = "\"$@\" & child=$!
+        let watchdog = "\"$@\" & child=$!; echo $child >\"$PID_FILE\"
             while kill -0 $child && { read -r -t 1 _ || (($? > 128)); }; do :; done
             kill -KILL $child; wait";
         let supervisor = Command::new("bash")
@@ -155,7 +160,9 @@ impl Forestall {
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
             .args([Path::new("--tls-key"), &pki().path("tls.key")])
-            .env("KUBECONFIG", cluster.kubeconfig())
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig)
+            .env("PID_FILE", files.path().join("pid"))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -188,6 +195,34 @@ impl Forestall {
             let address = |key: &str| line.get(key)?.as_str()?.parse().ok();
             Some((address("address")?, address("admin")?))
         })
+    }
+
+    /// Sends it a signal, such as TERM.
+    pub fn signal(&self, signal: &str) {
+        let pid = fs::read_to_string(self.files.path().join("pid")).unwrap();
+        let output = run(
+            Command::new("kill").args(["-s", signal, pid.trim_end()]),
+            "",
+        );
+        assert!(output.success, "{}", output.stderr);
+    }
+
+    /// Exchanges the configuration, and waits until it is in force.
+    pub fn reconfigure(&self, config: &str) {
+        let done = "judging by the new configuration";
+        let before = self.log().matches(done).count();
+        fs::write(self.files.path().join("forestall.yaml"), config).unwrap();
+        self.signal("HUP");
+        eventually("the new configuration", || {
+            self.log().matches(done).count() > before
+        });
+    }
+
+    /// The number of a series, such as `forestall_leader`; `None` where it is not there.
+    pub fn number(&self, series: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let mut lines = metrics.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// What it has logged until now.

@@ -56,6 +56,9 @@ impl Configuration {
 
     /// Reads the file again, and judges by it from now on, if it can be used.
     pub(super) fn look_again(&mut self, webhook: &LiveWebhook) {
+        if let Some(registry) = &webhook.guard().lookup().registry {
+            registry.look_again();
+        }
         let Some(path) = &self.path else {
             return;
         };
@@ -134,9 +137,7 @@ fn registry_of(
     before: &Guard<Live>,
 ) -> anyhow::Result<Option<Arc<RegistryClient>>> {
     let old = before.config();
-    let is_same = old.registries == config.registries
-        && old.hosts_directory == config.hosts_directory
-        && old.image_rewrites == config.image_rewrites;
+    let is_same = old.has_same_registries(config);
     let Some(registry) = before.lookup().registry.as_ref().filter(|_| is_same) else {
         return Ok(None);
     };

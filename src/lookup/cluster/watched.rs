@@ -15,7 +15,7 @@ use crate::evidence::Unknown;
 use crate::report::metrics::{Metrics, ResourceLabel};
 
 /// The longest pause of kube's own backoff, should that ever run out.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What was last seen of a kind.
 #[derive(Debug)]
@@ -145,16 +145,8 @@ impl<T> Watched<T> {
 
     /// Why the kind is not shown, where the error is no failure but an answer.
     fn withheld(&self, error: &watcher::Error) -> Option<String> {
-        use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
         let resource = self.resource;
-        let code = match error {
-            InitialListFailed(kube::Error::Api(status))
-            | WatchStartFailed(kube::Error::Api(status))
-            | WatchFailed(kube::Error::Api(status))
-            | WatchError(status) => status.code,
-            _ => 0,
-        };
-        match code {
+        match status_code(error) {
             403 => Some(format!(
                 "Forestall may not read {resource} (403); grant it list and watch"
             )),
@@ -200,7 +192,7 @@ impl<T> Watched<T> {
 
     fn available(&self, metrics: &Metrics, available: bool) {
         let label = ResourceLabel {
-            resource: self.resource,
+            resource: self.resource.to_owned(),
         };
         metrics
             .kind_available
@@ -214,6 +206,18 @@ impl<T> Watched<T> {
 
     fn write(&self) -> RwLockWriteGuard<'_, Seen<T>> {
         self.seen.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The HTTP status that the API server answered; 0 where it did not.
+pub(crate) fn status_code(error: &watcher::Error) -> u16 {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => status.code,
+        _ => 0,
     }
 }
 

@@ -151,24 +151,27 @@ impl EvidenceFile {
     /// Writes down an answer, where this file has a place for it.
     pub(super) fn remember(&mut self, question: &Question, answer: &Result<Fact, Unknown>) {
         match (question, answer) {
-            (Question::Image(image), Ok(Fact::Image(ImageState::Missing(missing)))) => {
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Missing(missing)))) => {
                 self.images.insert(image.to_string(), ImageAnswer::Missing);
                 if !missing.tags.is_empty() {
                     let tags = missing.tags.iter().cloned().map(Scalar).collect();
                     self.tags.insert(image.repository.to_string(), tags);
                 }
             }
-            (Question::Image(image), Ok(Fact::Image(ImageState::Schema1))) => {
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Denied { .. }))) => {
+                self.images.insert(image.to_string(), ImageAnswer::Denied);
+            }
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Schema1))) => {
                 self.images.insert(image.to_string(), ImageAnswer::Schema1);
             }
-            (Question::Image(image), Ok(_)) => {
+            (Question::Image { image, .. }, Ok(_)) => {
                 self.images.insert(image.to_string(), ImageAnswer::Exists);
             }
-            (Question::Image(image), Err(_)) => {
+            (Question::Image { image, .. }, Err(_)) => {
                 self.images.insert(image.to_string(), ImageAnswer::Unknown);
             }
             (
-                Question::ImagePlatforms(image),
+                Question::ImagePlatforms { image, .. },
                 Ok(Fact::ImagePlatforms(ImagePlatforms::Only(platforms))),
             ) => {
                 let listed: Vec<_> = platforms.iter().map(ToString::to_string).collect();

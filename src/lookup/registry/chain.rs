@@ -1,13 +1,17 @@
 //! The hosts that a node would ask for one image, asked as it would: one after another, until one has
 //! it. That one is enough to exist, and it takes all of them to be missing.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
+use super::credentials::{Credential, Fingerprint};
 use super::hosts::{Endpoint, Link};
 use super::limits::{Limits, Turn};
 use super::manifest::{self, ByDigest};
 use super::obstacle::Obstacle;
 use super::session::Session;
+use super::tags::{self, MOST_PAGES};
 use super::token::Tokens;
 use super::transport::Transport;
 use crate::evidence::{ImagePlatforms, ImageState, Missing};
@@ -21,6 +25,9 @@ pub(super) struct Asking<'a> {
     pub(super) limits: &'a Limits,
     pub(super) metrics: &'a Metrics,
     pub(super) image: &'a ImageReference,
+    /// As whom; `None` without credentials.
+    pub(super) credential: Option<&'a Credential>,
+    pub(super) fingerprint: Option<Fingerprint>,
     /// Whether the registry has ever let us read anything.
     pub(super) is_readable: bool,
     pub(super) by: Instant,
@@ -61,25 +68,25 @@ impl Asking<'_> {
 
     async fn prove(&self, chain: &[Link]) -> Result<ImageState, Obstacle> {
         let mut proof: Option<Missing> = None;
-        let mut asked = Vec::new();
         for link in chain {
             let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
             let (turn, session) = self.begin(endpoint, self.by).await?;
-            let answer = manifest::prove(&session, self.image).await;
+            let answer = match manifest::prove(&session, self.image).await {
+                Ok(Some(ImageState::Missing(missing))) => {
+                    let missing = self.without_private_tags(session, missing).await;
+                    Ok(Some(ImageState::Missing(missing)))
+                }
+                proven => proven,
+            };
             let proven = self.end(turn, endpoint, answer);
             match proven.map_err(|obstacle| named(obstacle, link, chain))? {
                 Some(ImageState::Missing(missing)) => proof = Some(missing),
                 Some(found) => return Ok(found),
                 None => {}
             }
-            asked.push(endpoint.asked.as_str());
         }
         // The tags are those of the last, but all had to say so.
-        let missing = proof.ok_or(Obstacle::ProxyOnly)?;
-        Ok(ImageState::Missing(Missing {
-            asked: asked.join(", "),
-            ..missing
-        }))
+        proof.map(ImageState::Missing).ok_or(Obstacle::ProxyOnly)
     }
 
     /// For which platforms the image is built, by the first host that has it.
@@ -115,11 +122,14 @@ impl Asking<'_> {
         by: Instant,
     ) -> Result<(Turn<'s>, Session<'s>), Obstacle> {
         let turn = self.limits.turn(endpoint, self.is_readable, by).await?;
+        let is_for_it = endpoint.takes_credentials;
         let session = Session {
             transport: self.transport,
             tokens: self.tokens,
             endpoint,
             repository: &self.image.repository.path,
+            credential: self.credential.filter(|_| is_for_it),
+            fingerprint: self.fingerprint.filter(|_| is_for_it),
             by,
         };
         Ok((turn, session))
@@ -146,6 +156,29 @@ impl Asking<'_> {
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
         let now = Instant::now();
         now + self.by.saturating_duration_since(now) / hosts
+    }
+
+    /// The same proof with the tags that strangers see, where credentials of Forestall's own opened
+    /// the others: those are not for everybody who can ask.
+    async fn without_private_tags(&self, session: Session<'_>, missing: Missing) -> Missing {
+        let credential = session.credential;
+        let (Some(credential), Some(tag)) = (credential, &self.image.tag) else {
+            return missing;
+        };
+        if credential.origin().is_workload() {
+            return missing;
+        }
+        let anonymous = Session {
+            credential: None,
+            fingerprint: None,
+            ..session
+        };
+        let listed = tags::list(&anonymous, tag, MOST_PAGES).await;
+        let names = listed.map(|tags| tags.names).unwrap_or_default();
+        Missing {
+            tags: Arc::new(names),
+            ..missing
+        }
     }
 }
 

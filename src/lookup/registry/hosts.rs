@@ -8,6 +8,7 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 
 use super::address::check_public;
+use super::credentials::realm;
 use super::hosts_directory::{Address, HostEntry, HostsDirectory, Trust, read_authorities};
 use super::obstacle::Refusal;
 use super::settings::{Capability, HostSettings, Role, ServerSettings, SettingsError};
@@ -19,6 +20,8 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_SERVER: &str = "registry-1.docker.io";
 /// Names of Docker Hub that no normalised image has, so that an entry for them would do nothing.
 pub(super) const DOCKER_HUB_ALIASES: &[&str] = &["index.docker.io", DOCKER_HUB_SERVER];
+/// As whom a registry is asked without credentials.
+pub(super) const ANONYMOUS: &str = "anonymous";
 /// What stands before the repository in the address of a registry.
 const API: &str = "/v2";
 
@@ -33,10 +36,13 @@ pub(super) struct Endpoint {
     pub(super) namespace: Option<String>,
     /// What is sent to it with every request.
     pub(super) headers: HeaderMap,
-    /// Who is asked, as a message says it.
-    pub(super) asked: String,
     /// What it means that it does not have an image.
     pub(super) standing: Standing,
+    /// Whether it may have the credentials for the registry: it is the registry, or the operator
+    /// puts it in its place. A mirror gets none.
+    pub(super) takes_credentials: bool,
+    /// Token servers of other domains that may have them too.
+    pub(super) token_hosts: Vec<String>,
 }
 
 /// What it means that a host does not have an image.
@@ -93,35 +99,57 @@ enum Scheme {
 // === impl Endpoint ===
 
 impl Endpoint {
+    /// Who is asked and as whom, as a message says it.
+    pub(super) fn asked(&self, domain: &str, as_whom: &str) -> String {
+        let as_whom = if self.takes_credentials {
+            as_whom
+        } else {
+            ANONYMOUS
+        };
+        let authority = authority(&self.base);
+        match self.standing {
+            Standing::Source => format!("{authority} ({as_whom})"),
+            Standing::Replica | Standing::Proxy => format!("{authority} (for {domain}, {as_whom})"),
+        }
+    }
+
+    /// Whether this token server may have the registry's credentials.
+    pub(super) fn trusts(&self, realm: &Url) -> bool {
+        realm::may_have(&self.base, &self.token_hosts, realm)
+    }
+
     /// Whether this is Docker Hub, which counts what is asked of it.
     pub(super) fn is_docker_hub(&self) -> bool {
         self.base.host_str() == Some(DOCKER_HUB_SERVER)
     }
 
-    fn own(domain: &str, base: Url) -> Self {
+    fn own(base: Url, settings: Option<&HostSettings>) -> Self {
+        let token_hosts = settings.map(|settings| settings.token_hosts.clone());
         Self {
-            asked: anonymous(&base, domain, Standing::Source),
             base,
             path: API.to_owned(),
             namespace: None,
             headers: HeaderMap::new(),
             standing: Standing::Source,
+            takes_credentials: true,
+            token_hosts: token_hosts.unwrap_or_default(),
         }
     }
 
-    fn of_settings(domain: &str, server: &ServerSettings) -> Option<Self> {
+    fn of_settings(domain: &str, settings: &HostSettings, server: &ServerSettings) -> Option<Self> {
         let base = server.address()?;
         let standing = match server.role {
             Role::Replica => Standing::Replica,
             Role::Proxy => Standing::Proxy,
         };
         Some(Self {
-            asked: anonymous(&base, domain, standing),
             namespace: (!is_own_server(&base, domain)).then(|| domain.to_owned()),
             base,
             path: API.to_owned(),
             headers: HeaderMap::new(),
             standing,
+            takes_credentials: settings.server.as_ref() == Some(server),
+            token_hosts: settings.token_hosts.clone(),
         })
     }
 
@@ -139,8 +167,9 @@ impl Endpoint {
             path: path.clone(),
             namespace: (!is_own).then(|| domain.to_owned()),
             headers: headers.clone(),
-            asked: anonymous(base, domain, standing),
             standing,
+            takes_credentials: is_own,
+            token_hosts: Vec::new(),
         }
     }
 }
@@ -221,6 +250,12 @@ impl Hosts {
             {
                 hosts.vouch(&base, files.trust(settings.ca.as_deref()));
             }
+            let (plain_http, ca) = settings.own_transport();
+            for named in &settings.token_hosts {
+                if let Some(base) = own_address(named, plain_http) {
+                    hosts.vouch(&base, files.trust(ca));
+                }
+            }
             let host = host.to_ascii_lowercase();
             hosts.settings.insert(host, settings.clone());
         }
@@ -233,6 +268,12 @@ impl Hosts {
             let scheme = scheme(base);
             self.configured.insert(name, Place { scheme, trust });
         }
+    }
+
+    /// Whether the operator says that what this registry denies, no node can read.
+    pub(super) fn trusts_denied(&self, domain: &str) -> bool {
+        let settings = self.settings.get(&domain.to_ascii_lowercase());
+        settings.is_some_and(|settings| settings.trust_denied)
     }
 
     /// The names that the operator vouches for.
@@ -286,7 +327,7 @@ impl Hosts {
         let mut links: Vec<_> = settings
             .servers()
             .filter(|(_, server)| server.may(asked))
-            .filter_map(|(_, server)| Endpoint::of_settings(domain, server))
+            .filter_map(|(_, server)| Endpoint::of_settings(domain, settings, server))
             .map(Link::to)
             .collect();
         if settings.server.is_none() {
@@ -333,7 +374,7 @@ impl Hosts {
                 (None, false) => check_host(&base)?,
             }
             self.permit(&base)?;
-            Ok(Endpoint::own(domain, base))
+            Ok(Endpoint::own(base, settings))
         };
         Link {
             name: domain.to_owned(),
@@ -434,15 +475,6 @@ fn authority(base: &Url) -> String {
     }
 }
 
-fn anonymous(base: &Url, domain: &str, standing: Standing) -> String {
-    match standing {
-        Standing::Source => format!("{} (anonymous)", authority(base)),
-        Standing::Replica | Standing::Proxy => {
-            format!("{} (for {domain}, anonymous)", authority(base))
-        }
-    }
-}
-
 /// Whether a host may be asked that nobody configured.
 fn check_host(url: &Url) -> Result<(), Refusal> {
     if let Some(address) = literal(url) {
@@ -511,11 +543,13 @@ mod tests {
     fn docker_hub_is_asked_at_its_server() {
         let found = endpoint(&hosts(&[]), "docker.io").unwrap();
         assert_eq!(found.base.as_str(), "https://registry-1.docker.io/");
-        assert_eq!(found.asked, "registry-1.docker.io (anonymous)");
+        let asked = found.asked("docker.io", ANONYMOUS);
+        assert_eq!(asked, "registry-1.docker.io (anonymous)");
         let hosts = hosts(&[("docker.io", Some("http://127.0.0.1:5000"), false)]);
         let found = endpoint(&hosts, "docker.io").unwrap();
         assert_eq!(found.base.as_str(), "http://127.0.0.1:5000/");
-        assert_eq!(found.asked, "127.0.0.1:5000 (for docker.io, anonymous)");
+        let asked = found.asked("docker.io", "as pull secret a/b");
+        assert_eq!(asked, "127.0.0.1:5000 (for docker.io, as pull secret a/b)");
     }
 
     #[test]

@@ -244,7 +244,8 @@ fn missing(
     };
     Ok(ImageState::Missing(Missing {
         what,
-        asked: session.endpoint.asked.clone(),
+        // Said when it is told: the answer is kept for all who have the same credentials.
+        asked: String::new(),
         tags: Arc::new(names),
     }))
 }

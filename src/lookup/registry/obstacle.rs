@@ -72,6 +72,24 @@ pub(super) enum Obstacle {
     /// The same of a host that has its images.
     #[error("has a mirror, {0}, that {1}")]
     Mirror(String, Box<Obstacle>),
+    /// Its credentials would go to somebody else.
+    #[error(
+        "belongs to somebody else, so it gets no credentials; name it in tokenHosts of the registry \
+         if it may have them"
+    )]
+    Stranger,
+    /// A user name or password that HTTP cannot carry.
+    #[error("was not asked: its user name or password cannot be sent")]
+    Unsendable,
+    /// Why credentials for it are not at hand.
+    #[error("was not asked: {0}")]
+    NoCredentials(String),
+    /// Too many credentials are for it.
+    #[error("was not asked with all credentials: more than {0} match")]
+    TooManyCredentials(usize),
+    /// The question itself failed.
+    #[error("was not asked: the question failed; please report it")]
+    Panicked,
     /// The same of the server that gives out its tokens.
     #[error("sends its clients for a token to a server that {0}")]
     TokenServer(Box<Obstacle>),
@@ -122,11 +140,25 @@ impl Obstacle {
         }
     }
 
+    /// Whether it wants credentials, or more of them.
+    pub(super) fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied(_) => true,
+            Self::TokenServer(of) => of.is_denial(),
+            _ => false,
+        }
+    }
+
     /// The outcome that is counted; the set of [`crate::report::metrics::RegistryLabels`].
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Blocked(_) => "blocked",
-            Self::Denied(_) | Self::Hidden => "unauthorized",
+            Self::Denied(_)
+            | Self::Hidden
+            | Self::Stranger
+            | Self::Unsendable
+            | Self::NoCredentials(_)
+            | Self::TooManyCredentials(_) => "unauthorized",
             Self::RateLimited { .. } => "rate_limited",
             Self::Status(408 | 500..)
             | Self::TimedOut
@@ -136,7 +168,8 @@ impl Obstacle {
             | Self::Unreachable
             | Self::Untrusted
             | Self::NoTls
-            | Self::Broken => "unreachable",
+            | Self::Broken
+            | Self::Panicked => "unreachable",
             Self::Status(_)
             | Self::Malformed(_)
             | Self::Contradiction(_)

@@ -1,7 +1,7 @@
 //! How an operator says in which way registries are reached.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use reqwest::Url;
@@ -36,6 +36,15 @@ pub struct HostSettings {
     /// A file with the certificates, in PEM, that vouch for the registry's own address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// Token servers that may have the registry's credentials though they belong to another domain,
+    /// as HOST or HOST:PORT. Those of the same domain may have them anyway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_hosts: Vec<String>,
+    /// Whether "denied" means that no node can pull, so that it refuses. Only true where nodes have
+    /// no credentials of their own for this registry, and workloads' pull secrets are read
+    /// (rules.missing-image.pullSecrets). Built in: false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trust_denied: bool,
 }
 
 /// A server that has images of a registry, written as its address or as a map.
@@ -122,6 +131,17 @@ pub enum SettingsError {
          address of a registry"
     )]
     Never(String),
+    /// A token server is no host.
+    #[error(
+        "registries.{host}.tokenHosts: {named:?} is no host; write HOST or HOST:PORT, such as \
+         auth.example.com"
+    )]
+    TokenHost {
+        /// The registry.
+        host: String,
+        /// What is written there.
+        named: String,
+    },
     /// A key about the registry's own address, which is not asked.
     #[error(
         "registries.{host}.{key} is about the registry's own address, which is not asked where \
@@ -214,7 +234,29 @@ impl HostSettings {
                 return Err(SettingsError::Nothing { host, key });
             }
         }
+        let (plain_http, _) = self.own_transport();
+        for named in &self.token_hosts {
+            let address = own_address(named, plain_http).filter(|_| is_domain(named));
+            let address = address.ok_or_else(|| SettingsError::TokenHost {
+                host: host.to_owned(),
+                named: named.clone(),
+            })?;
+            check_address(named, &address)?;
+        }
         Ok(())
+    }
+
+    /// Whether the registry, or the server in its place, is asked by plain HTTP, and the file with
+    /// the certificates that vouch for it.
+    pub(super) fn own_transport(&self) -> (bool, Option<&Path>) {
+        match &self.server {
+            Some(server) => {
+                let address = server.address();
+                let is_plain = address.is_some_and(|address| address.scheme() == "http");
+                (is_plain, server.ca.as_deref())
+            }
+            None => (self.plain_http, self.ca.as_deref()),
+        }
     }
 
     /// Where each server is written, and the server: mirrors first.
@@ -387,6 +429,7 @@ impl SettingsError {
             Self::Host(host) | Self::DockerHub(host) | Self::Never(host) => of(host, ""),
             Self::Server { host, key, .. } => of(host, key),
             Self::OwnAddress { host, key, .. } => of(host, key),
+            Self::TokenHost { host, .. } => of(host, "tokenHosts"),
             Self::Nothing { host, key } => of(host, &format!("{key}/capabilities")),
             Self::Rewrite { index, .. } => format!("/imageRewrites/{index}/from"),
             Self::File { .. } => String::new(),

@@ -14,6 +14,7 @@ use reqwest::{Certificate, Client, Method, Response, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::address::{ResolveError, Resolver};
+use super::credentials::CredentialsError;
 use super::hosts::Hosts;
 use super::hosts_directory::Trust;
 use super::obstacle::Obstacle;
@@ -47,7 +48,7 @@ pub(super) struct Ask<'a> {
     pub(super) url: Url,
     pub(super) accept: &'static str,
     /// Goes to the host of `url`, never to one that this redirects to.
-    pub(super) token: Option<&'a HeaderValue>,
+    pub(super) authorization: Option<&'a HeaderValue>,
     /// The same, beside it.
     pub(super) headers: Option<&'a HeaderMap>,
     pub(super) redirects: usize,
@@ -60,6 +61,12 @@ pub enum ClientError {
     /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Credentials of Forestall's own cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The machine gives no random bytes.
+    #[error("the operating system gives no random bytes, which caches of credentials need")]
+    NoRandom,
     /// The TLS library does not start, mostly for want of certificates.
     #[error(
         "registries cannot be asked by HTTPS; install CA certificates (the package ca-certificates), \
@@ -128,8 +135,8 @@ impl Transport {
             if let Some(headers) = ask.headers {
                 request = request.headers(headers.clone());
             }
-            if let Some(token) = ask.token {
-                request = request.header(AUTHORIZATION, token);
+            if let Some(authorization) = ask.authorization {
+                request = request.header(AUTHORIZATION, authorization);
             }
         }
         timeout_at(ask.by, request.send())

@@ -1,6 +1,7 @@
 //! For which platforms an image is built.
 
 use forestall::evidence::ImagePlatforms;
+use forestall::lookup::registry::credentials::PodCredentials;
 use serde_json::{Value, json};
 
 use super::*;
@@ -33,7 +34,10 @@ async fn registry(kind: &'static str, digest: &'static str, body: String) -> Scr
 
 async fn platforms(client: &RegistryClient, image: &str) -> String {
     let by = Instant::now() + PATIENCE;
-    match client.platforms(&reference(image), by).await {
+    match client
+        .platforms_for(&reference(image), &PodCredentials::default(), by)
+        .await
+    {
         Ok(ImagePlatforms::Any) => "any".to_owned(),
         Ok(ImagePlatforms::Only(platforms)) => {
             let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();

@@ -1,0 +1,506 @@
+//! One kind: listed, followed, and listed again when that is due.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::ApiResource;
+use kube::discovery;
+use kube::error::DiscoveryError;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::shown::Shown;
+use super::tally::{Tally, resource};
+use super::{Background, Pace};
+use crate::config::{Mode, NamespaceLabel};
+use crate::evidence::Unknown;
+use crate::guard::Guard;
+use crate::lookup::Lookup;
+use crate::lookup::cluster::{LONGEST_PAUSE, WATCH_SECONDS, status_code};
+use crate::report::events::Recorder;
+use crate::report::metrics::RuleLabel;
+use crate::review::WatchedKind;
+use crate::verdict::{Action, Phase, Verdict};
+
+/// Objects of one page of a list. Few, as nothing but their number bounds a page, and an object may
+/// have 1.5 MiB: a page is held three times over while it is read.
+const PAGE: u32 = 25;
+
+/// Follows one kind.
+pub(super) struct Follower<'a, L> {
+    background: &'a Background<L>,
+    guard: &'a Arc<Guard<L>>,
+    recorder: &'a Recorder,
+    judging: &'a Semaphore,
+    tally: &'a Tally,
+    kind: WatchedKind,
+    resource: String,
+    /// What is known of each object, by its uid.
+    known: BTreeMap<String, Known>,
+    /// What the labels of namespaces said when their objects were judged.
+    labels: BTreeMap<String, NamespaceLabel>,
+    /// Counts the lists: what the newest one lacks is gone.
+    list: u32,
+    rounds: Rounds,
+    /// Why the kind is not followed, as said last.
+    withheld: Option<Withheld>,
+}
+
+/// What is kept of an object.
+#[derive(Debug, Default)]
+struct Known {
+    content: u64,
+    refused_by: Vec<&'static str>,
+    /// Whether something about it may be known later.
+    is_open: bool,
+    /// The round in which it was judged.
+    round: u32,
+    list: u32,
+}
+
+/// When what is judged again. A round may take several lists, where one is cut off.
+#[derive(Debug)]
+struct Rounds {
+    now: u32,
+    /// The round in which everything was last to be judged.
+    of_everything: u32,
+    everything_at: Instant,
+    open_at: Option<Instant>,
+    pause: Duration,
+    look_at: Instant,
+}
+
+/// Why a kind is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Withheld {
+    /// There is no such kind, and so no object.
+    NotServed,
+    Forbidden,
+}
+
+// === impl Follower ===
+
+impl<'a, L: Lookup + 'static> Follower<'a, L> {
+    pub(super) fn new(
+        background: &'a Background<L>,
+        guard: &'a Arc<Guard<L>>,
+        recorder: &'a Recorder,
+        judging: &'a Semaphore,
+        tally: &'a Tally,
+        kind: WatchedKind,
+    ) -> Self {
+        Self {
+            background,
+            guard,
+            recorder,
+            judging,
+            tally,
+            kind,
+            resource: resource(kind),
+            known: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            list: 0,
+            rounds: Rounds::new(background.pace, Instant::now()),
+            withheld: None,
+        }
+    }
+
+    /// Follows for ever.
+    pub(super) async fn follow(mut self) {
+        let mut backoff = watcher::DefaultBackoff::default();
+        loop {
+            let withheld = match discover(&self.background.client, self.kind).await {
+                Ok(Some(kind)) => self.list_and_watch(&kind).await,
+                Ok(None) => Withheld::NotServed,
+                Err(error) => {
+                    tracing::debug!(resource = self.resource, %error, "the kind cannot be looked up");
+                    sleep(backoff.next().unwrap_or(LONGEST_PAUSE)).await;
+                    continue;
+                }
+            };
+            backoff = watcher::DefaultBackoff::default();
+            self.withhold(withheld);
+            sleep(self.background.pace.retry).await;
+        }
+    }
+
+    /// Lists and watches until the kind is withheld.
+    async fn list_and_watch(&mut self, kind: &ApiResource) -> Withheld {
+        let api: Api<Shown> = Api::all_with(self.background.client.clone(), kind);
+        let config = watcher::Config::default()
+            .timeout(WATCH_SECONDS)
+            .page_size(PAGE);
+        loop {
+            let mut events = Box::pin(watcher(api.clone(), config.clone()));
+            let mut backoff = watcher::DefaultBackoff::default();
+            let mut is_listing = true;
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = self.round_is_due(), if !is_listing => break,
+                };
+                let event = match event {
+                    Some(Ok(event)) => event,
+                    Some(Err(error)) => {
+                        match status_code(&error) {
+                            403 => return Withheld::Forbidden,
+                            404 => return Withheld::NotServed,
+                            _ => {}
+                        }
+                        // kube goes on where it was, or lists anew where it must.
+                        tracing::debug!(resource = self.resource, %error, "the watch has failed");
+                        sleep(backoff.next().unwrap_or(LONGEST_PAUSE)).await;
+                        continue;
+                    }
+                    None => break,
+                };
+                backoff = watcher::DefaultBackoff::default();
+                match event {
+                    Event::Init => {
+                        is_listing = true;
+                        self.list += 1;
+                    }
+                    Event::InitApply(shown) | Event::Apply(shown) => {
+                        self.look_at(kind, shown).await;
+                    }
+                    Event::InitDone => {
+                        is_listing = false;
+                        self.listed();
+                    }
+                    Event::Delete(shown) => self.forget(shown.uid()),
+                }
+            }
+        }
+    }
+
+    /// Judges an object, where it is new, has changed, or is due.
+    async fn look_at(&mut self, kind: &ApiResource, shown: Shown) {
+        if shown.has_controller {
+            self.forget(shown.uid());
+            return;
+        }
+        let label = shown.namespace().map(|namespace| self.label(namespace));
+        let (uid, content) = (shown.uid().to_owned(), shown.content);
+        let (list, round) = (self.list, self.rounds.now);
+        if let Some(known) = self.known.get_mut(&uid) {
+            known.list = list;
+            if known.content == content && !self.rounds.is_due(known) {
+                return;
+            }
+        }
+        let (refused_by, is_open) = if label.is_none_or(is_known) {
+            self.judge(kind, shown).await
+        } else {
+            // Whether it is off there will be known in a moment.
+            (Vec::new(), true)
+        };
+        let known = Known {
+            content,
+            refused_by,
+            is_open,
+            round,
+            list,
+        };
+        let before = self.known.get(&uid).map(|known| &*known.refused_by);
+        self.tally
+            .change(before.unwrap_or_default(), &known.refused_by);
+        self.known.insert(uid, known);
+        if is_open {
+            self.rounds.open();
+        }
+    }
+
+    /// What the label of a namespace says; it is remembered, as its change is one for all objects.
+    fn label(&mut self, namespace: &str) -> NamespaceLabel {
+        let label = self.guard.lookup().label(namespace);
+        if is_known(label) && self.labels.get(namespace) != Some(&label) {
+            self.labels.insert(namespace.to_owned(), label);
+        }
+        label
+    }
+
+    /// The guardrails that would refuse the object, and whether more may be known of it later.
+    async fn judge(&self, kind: &ApiResource, shown: Shown) -> (Vec<&'static str>, bool) {
+        let subject = shown.subject(kind);
+        if self.guard.loudest(&subject, Phase::Validate) == Mode::Off {
+            return (Vec::new(), false);
+        }
+        // It is never closed.
+        let _turn = self.judging.acquire().await;
+        let object = shown.reference(kind);
+        let stored = shown.stored(kind);
+        let webhook = &self.background.webhook;
+        match webhook.judge_stored(Arc::clone(self.guard), stored).await {
+            Ok(verdict) => {
+                self.count_panics(&verdict);
+                let config = self.guard.config();
+                let mut refused_by = Vec::new();
+                for record in &verdict.records {
+                    if matches!(record.action, Action::Exempt(_)) {
+                        continue;
+                    }
+                    let would_refuse = record.would_refuse(config);
+                    self.recorder.record(&object, record, would_refuse);
+                    // They come by guardrail.
+                    if would_refuse && refused_by.last() != Some(&record.meta.name) {
+                        refused_by.push(record.meta.name);
+                    }
+                }
+                let mut abstained = verdict.abstained.iter();
+                (
+                    refused_by,
+                    abstained.any(|abstained| may_be_known_later(&abstained.abstention.reason)),
+                )
+            }
+            Err(reason) => {
+                tracing::debug!(resource = self.resource, reason, "an object was not judged");
+                (Vec::new(), true)
+            }
+        }
+    }
+
+    fn count_panics(&self, verdict: &Verdict) {
+        for abstained in &verdict.abstained {
+            if abstained.abstention.reason == Unknown::Panicked {
+                let rule = abstained.meta.name;
+                let panics = &self.background.metrics.panics;
+                panics.get_or_create(&RuleLabel { rule }).inc();
+            }
+        }
+    }
+
+    /// The list has ended: what it lacked is gone.
+    fn listed(&mut self) {
+        let (list, tally) = (self.list, self.tally);
+        self.known.retain(|_, known| {
+            let is_there = known.list == list;
+            if !is_there {
+                tally.change(&known.refused_by, &[]);
+            }
+            is_there
+        });
+        let is_open = self.known.values().any(|known| known.is_open);
+        let now = Instant::now();
+        self.rounds.end(self.background.pace, is_open, now);
+        tally.available(self.kind, Some(true));
+        tally.looked_at(self.kind);
+        if self.withheld.take().is_some() || self.list == 1 {
+            let objects = self.known.len();
+            tracing::info!(
+                resource = self.resource,
+                objects,
+                "judged what is in the cluster"
+            );
+        }
+    }
+
+    fn forget(&mut self, uid: &str) {
+        if let Some(known) = self.known.remove(uid) {
+            self.tally.change(&known.refused_by, &[]);
+        }
+    }
+
+    /// The kind is not shown: nothing is known of its objects any more.
+    fn withhold(&mut self, withheld: Withheld) {
+        for known in self.known.values() {
+            self.tally.change(&known.refused_by, &[]);
+        }
+        self.known.clear();
+        let available = match withheld {
+            Withheld::NotServed => None,
+            Withheld::Forbidden => Some(false),
+        };
+        self.tally.available(self.kind, available);
+        self.tally.looked_at(self.kind);
+        if self.withheld != Some(withheld) && withheld == Withheld::Forbidden {
+            let resource = &self.resource;
+            tracing::warn!(
+                resource,
+                "Forestall may not read {resource} (403), so what is in the cluster of it is not judged; grant it list and watch"
+            );
+        }
+        self.withheld = Some(withheld);
+    }
+
+    /// Waits until something is to be judged again, and begins that round. It may be cut off.
+    async fn round_is_due(&mut self) {
+        loop {
+            sleep_until(self.rounds.next()).await;
+            let now = Instant::now();
+            if self.rounds.begin(now) {
+                return;
+            }
+            if self.rounds.look(self.background.pace, now) && self.labels_have_changed() {
+                self.rounds.begin_everything();
+                return;
+            }
+        }
+    }
+
+    fn labels_have_changed(&mut self) -> bool {
+        let lookup = self.guard.lookup();
+        let changed = |(namespace, before): (&String, &NamespaceLabel)| {
+            let now = lookup.label(namespace);
+            // What is not known for a while changes nothing.
+            now != *before && is_known(now)
+        };
+        let has_changed = self.labels.iter().any(changed);
+        if has_changed {
+            self.labels.clear();
+        }
+        has_changed
+    }
+}
+
+// === impl Rounds ===
+
+impl Rounds {
+    fn new(pace: Pace, now: Instant) -> Self {
+        Self {
+            now: 1,
+            of_everything: 1,
+            everything_at: now + pace.everything,
+            open_at: None,
+            pause: pace.unknown,
+            look_at: now + pace.look,
+        }
+    }
+
+    fn is_due(&self, known: &Known) -> bool {
+        known.round < self.of_everything || known.is_open && known.round < self.now
+    }
+
+    /// Something was unknown that may be known later.
+    fn open(&mut self) {
+        self.open_at.get_or_insert(Instant::now() + self.pause);
+    }
+
+    /// A round has ended. What is still open waits for longer and longer.
+    fn end(&mut self, pace: Pace, is_open: bool, now: Instant) {
+        if is_open {
+            self.open_at = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(pace.everything);
+        } else {
+            self.open_at = None;
+            self.pause = pace.unknown;
+        }
+        if self.now == self.of_everything {
+            self.everything_at = now + pace.everything;
+        }
+    }
+
+    fn next(&self) -> Instant {
+        let at = self.everything_at.min(self.look_at);
+        self.open_at.map_or(at, |open_at| open_at.min(at))
+    }
+
+    /// Begins a round, where one is due.
+    fn begin(&mut self, now: Instant) -> bool {
+        if self.everything_at <= now {
+            self.begin_everything();
+            return true;
+        }
+        let is_open = self.open_at.is_some_and(|at| at <= now);
+        self.now += u32::from(is_open);
+        is_open
+    }
+
+    fn begin_everything(&mut self) {
+        self.now += 1;
+        self.of_everything = self.now;
+    }
+
+    /// Whether it is time to look at the labels.
+    fn look(&mut self, pace: Pace, now: Instant) -> bool {
+        let is_time = self.look_at <= now;
+        if is_time {
+            self.look_at = now + pace.look;
+        }
+        is_time
+    }
+}
+
+fn is_known(label: NamespaceLabel) -> bool {
+    matches!(label, NamespaceLabel::Known(_))
+}
+
+/// The kind as the API server prefers it; `None` where it serves none.
+async fn discover(client: &Client, kind: WatchedKind) -> kube::Result<Option<ApiResource>> {
+    let found = match discovery::group(client, kind.group).await {
+        Ok(group) => group.recommended_kind(kind.kind),
+        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(found.map(|(resource, _)| resource))
+}
+
+/// Whether asking again may help before everything is judged again anyway.
+fn may_be_known_later(reason: &Unknown) -> bool {
+    matches!(
+        reason,
+        Unknown::TimedOut | Unknown::NotSynced | Unknown::Registry { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn known(round: u32, is_open: bool) -> Known {
+        Known {
+            is_open,
+            round,
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn what_is_open_waits_longer_each_time() {
+        let pace = Pace::default();
+        let start = Instant::now();
+        let mut rounds = Rounds::new(pace, start);
+        let mut now = start + SECOND;
+        rounds.end(pace, true, now);
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            let next = rounds.open_at.unwrap();
+            assert!(rounds.begin(next) && !rounds.is_due(&known(1, false)));
+            pauses.push((next - now).as_secs() / 60);
+            now = next;
+            rounds.end(pace, true, now);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16]);
+        // Whatever is known then waits a minute again, should it be unknown once more.
+        rounds.end(pace, false, now);
+        assert_eq!((rounds.open_at, rounds.pause), (None, pace.unknown));
+    }
+
+    #[test]
+    fn a_round_that_is_cut_off_goes_on_where_it_was() {
+        let pace = Pace::default();
+        let start = Instant::now();
+        let mut rounds = Rounds::new(pace, start);
+        rounds.end(pace, true, start);
+        // Only what is open is due after a minute, and each of it once.
+        assert!(!rounds.begin(start + SECOND));
+        assert!(rounds.begin(start + pace.unknown));
+        assert!(rounds.is_due(&known(1, true)) && !rounds.is_due(&known(1, false)));
+        assert!(
+            !rounds.is_due(&known(2, true)),
+            "judged in this round already"
+        );
+        rounds.end(pace, false, start + pace.unknown);
+        // Everything is due after an hour.
+        assert!(!rounds.begin(start + pace.unknown + SECOND));
+        assert!(rounds.begin(start + pace.everything));
+        assert!(rounds.is_due(&known(2, false)) && !rounds.is_due(&known(3, false)));
+        rounds.end(pace, false, start + pace.everything + SECOND);
+        assert!(!rounds.begin(start + pace.everything + 2 * SECOND));
+    }
+}

@@ -1,0 +1,194 @@
+//! How many objects each guardrail would refuse, as a gauge that is complete or not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::report::metrics::{Metrics, ResourceLabel, RuleLabel};
+use crate::review::WatchedKind;
+use crate::rules::catalogue::CATALOGUE;
+
+/// The count. Its gauges go when it goes.
+#[derive(Debug)]
+pub(super) struct Tally {
+    kinds: BTreeSet<WatchedKind>,
+    metrics: Arc<Metrics>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// Kinds of which not every object was looked at once.
+    waiting: BTreeSet<WatchedKind>,
+    refused: BTreeMap<&'static str, i64>,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub(super) fn new(kinds: BTreeSet<WatchedKind>, metrics: Arc<Metrics>) -> Self {
+        let counts = Counts {
+            waiting: kinds.clone(),
+            refused: BTreeMap::new(),
+        };
+        let tally = Self {
+            kinds,
+            metrics,
+            counts: Mutex::new(counts),
+        };
+        // A guardrail that is off everywhere refuses nothing.
+        tally.update(|_| {});
+        tally
+    }
+
+    /// One object that was refused by some guardrails is refused by others now.
+    pub(super) fn change(&self, before: &[&'static str], after: &[&'static str]) {
+        if before == after {
+            return;
+        }
+        self.update(|counts| {
+            for rule in before {
+                *counts.refused.entry(rule).or_default() -= 1;
+            }
+            for rule in after {
+                *counts.refused.entry(rule).or_default() += 1;
+            }
+        });
+    }
+
+    /// All objects of a kind were looked at, or there are none, or they are not shown.
+    pub(super) fn looked_at(&self, kind: WatchedKind) {
+        self.update(|counts| {
+            counts.waiting.remove(&kind);
+        });
+    }
+
+    /// Whether a kind can be listed; `None` where there is no such kind.
+    pub(super) fn available(&self, kind: WatchedKind, available: Option<bool>) {
+        let label = label(kind);
+        let gauge = &self.metrics.kind_available;
+        match available {
+            Some(available) => {
+                gauge.get_or_create(&label).set(i64::from(available));
+            }
+            None => {
+                gauge.remove(&label);
+            }
+        }
+    }
+
+    /// Changes the counts, and shows those that are complete.
+    fn update(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut counts);
+        for entry in CATALOGUE {
+            let mut kinds = entry.meta.watches.iter();
+            if kinds.any(|kind| counts.waiting.contains(kind)) {
+                continue;
+            }
+            let rule = entry.meta.name;
+            let refused = counts.refused.get(rule).copied().unwrap_or_default();
+            let label = RuleLabel { rule };
+            self.metrics.would_refuse.get_or_create(&label).set(refused);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.metrics.would_refuse.clear();
+        // Nobody tries them any more, so nobody would say that they are there again.
+        for kind in &self.kinds {
+            let label = label(*kind);
+            let gauge = &self.metrics.kind_available;
+            if gauge.get_or_create(&label).get() == 0 {
+                gauge.remove(&label);
+            }
+        }
+    }
+}
+
+/// `deployments.apps`, or `pods` in the core group.
+pub(super) fn resource(kind: WatchedKind) -> String {
+    if kind.group.is_empty() {
+        kind.plural.to_owned()
+    } else {
+        format!("{}.{}", kind.plural, kind.group)
+    }
+}
+
+fn label(kind: WatchedKind) -> ResourceLabel {
+    ResourceLabel {
+        resource: resource(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::review::workload::WORKLOADS;
+
+    fn series(metrics: &Metrics) -> BTreeMap<String, String> {
+        let text = metrics.encode();
+        let lines = text.lines();
+        lines
+            .filter_map(|line| {
+                line.strip_prefix("forestall_would_refuse{rule=\"")?
+                    .split_once("\"} ")
+            })
+            .map(|(rule, value)| (rule.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_number_is_shown_when_all_kinds_were_looked_at_and_goes_with_the_leader() {
+        let metrics = Arc::new(Metrics::default());
+        let (last, others) = WORKLOADS.split_last().unwrap();
+        let tally = Tally::new(WORKLOADS.iter().copied().collect(), Arc::clone(&metrics));
+        tally.change(&[], &["missing-image", "impossible-memory-limit"]);
+        for kind in others {
+            tally.looked_at(*kind);
+        }
+        let shown = series(&metrics);
+        assert_eq!(shown.get("missing-image"), None);
+        assert_eq!(
+            shown.get("unignored-live-fields").map(String::as_str),
+            Some("0"),
+            "nothing of its kinds is waited for"
+        );
+        tally.looked_at(*last);
+        let shown = series(&metrics);
+        assert_eq!(shown.len(), CATALOGUE.len(), "{shown:?}");
+        assert_eq!(shown["missing-image"], "1");
+        tally.change(
+            &["missing-image", "impossible-memory-limit"],
+            &["missing-image"],
+        );
+        assert_eq!(series(&metrics)["impossible-memory-limit"], "0");
+        drop(tally);
+        assert!(series(&metrics).is_empty(), "{:?}", series(&metrics));
+    }
+
+    #[test]
+    fn a_kind_that_was_withheld_is_not_named_when_nobody_tries_it_any_more() {
+        let metrics = Arc::new(Metrics::default());
+        let tally = Tally::new(WORKLOADS.iter().copied().collect(), Arc::clone(&metrics));
+        let [pods, controllers, deployments, ..] = WORKLOADS else {
+            panic!("{WORKLOADS:?}")
+        };
+        tally.available(*pods, Some(false));
+        tally.available(*controllers, Some(false));
+        tally.available(*controllers, None);
+        tally.available(*deployments, Some(true));
+        let text = metrics.encode();
+        assert!(
+            text.contains("resource=\"pods\"} 0") && !text.contains("replicationcontrollers"),
+            "{text}"
+        );
+        drop(tally);
+        let text = metrics.encode();
+        assert!(
+            !text.contains("\"pods\"") && text.contains("resource=\"deployments.apps\"} 1"),
+            "{text}"
+        );
+    }
+}
