@@ -553,8 +553,12 @@ mod tests {
         assert!(client.probe(&new, by()).await.is_err());
 
         // A registry that is there and will not say is another matter.
-        let denied = client.0.without_answer(&old, &Obstacle::Denied(401)).await;
-        assert!(denied.is_err());
+        let asked = Asked {
+            image: old,
+            fingerprint: None,
+        };
+        let denied = Arc::new(Err(Obstacle::Denied(401)));
+        assert!(client.0.or_existed(&asked, denied).await.is_err());
     }
 
     #[test]
