@@ -8,6 +8,7 @@ use forestall::lookup::registry::credentials::{
 };
 use serde_json::{Value, json};
 
+use super::super::registry_server::Registry;
 use super::*;
 
 const DENIED: &str = "answered 401: it does not say whether the image is there";
@@ -495,4 +496,51 @@ fn no_secret_is_shown_by_debug() {
         !shown.contains("hunter2") && !shown.contains("robot"),
         "{shown}"
     );
+}
+
+// === against distribution v3.1.2 ===
+
+/// A real registry with an image, that knows the user `robot` with the password `Secret`.
+fn real(kind: &str, image: &str) -> Registry {
+    let user = ["--user", "robot", "--password", "Secret"];
+    Registry::with(&[&["--auth", kind][..], &user].concat(), &[image])
+}
+
+#[tokio::test]
+async fn registry_cases_38_to_40_a_real_registry_with_passwords_opens_with_the_right_one() {
+    let registry = real("basic", "team/app:v2");
+    let client = client_of(&registry.server());
+    assert_eq!(told(probe_for(&client, &nobody()).await), DENIED);
+    let wrong = told(probe_for(&client, &with("robot", "Wrong")).await);
+    assert_eq!(
+        wrong,
+        format!("{DENIED}; asked as pull secret shop/regcred")
+    );
+    assert_eq!(
+        told(probe_for(&client, &with("robot", "Secret")).await),
+        "missing Tag [v2]"
+    );
+}
+
+#[tokio::test]
+async fn registry_cases_32_to_40_a_real_registry_with_tokens_opens_what_the_user_may_see() {
+    // Everybody may pull what is not private.
+    for (path, strangers) in [("team/app", "missing Tag [v2]"), ("private/app", DENIED)] {
+        let registry = real("token", &format!("{path}:v2"));
+        let client = client_of(&registry.server());
+        let image = reference(&format!("registry.test/{path}:v1"));
+        let ask = async |pod: PodCredentials| {
+            let by = Instant::now() + PATIENCE;
+            told(client.probe_for(&image, &pod, by).await)
+        };
+        assert_eq!(ask(nobody()).await, strangers);
+        assert_eq!(ask(with("robot", "Secret")).await, "missing Tag [v2]");
+        let wrong = ask(with("robot", "Wrong")).await;
+        assert_eq!(
+            wrong,
+            format!(
+                "sends its clients for a token to a server that {DENIED}; asked as pull secret shop/regcred"
+            )
+        );
+    }
 }

@@ -167,8 +167,10 @@ impl Fields for File {
     fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key.to_ascii_lowercase().as_str() {
             "auths" => {
-                if let Some(Object(Entries(entries))) = map.next_value()? {
-                    self.0.0.extend(entries);
+                let Entries(all) = &mut self.0;
+                match map.next_value()? {
+                    Some(Object(Entries(entries))) => all.extend(entries),
+                    None => all.clear(),
                 }
                 Ok(())
             }

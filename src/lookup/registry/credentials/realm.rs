@@ -101,7 +101,7 @@ mod tests {
             ("https://10.0.0.1", "https://192.0.0.1/", false),
             ("https://[::1]", "https://[::2]/", false),
             ("https://localhost", "https://localhost/", true),
-            ("https://a.localhost", "https://b.localhost/", true),
+            ("https://a.localhost", "https://b.localhost/", false),
             ("https://a.test", "https://tokens.test/t", true),
             ("https://a.test", "https://tokens.test:444/t", false),
             ("http://127.0.0.2:5000", "http://127.0.0.1:5001/t", true),
