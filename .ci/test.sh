@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-stages=(tools fmt clippy rustdoc deny unit offline cluster)
+stages=(tools fmt clippy rustdoc deny unit offline cluster node)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 summary=""

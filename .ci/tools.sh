@@ -12,10 +12,12 @@ command -v cargo >/dev/null || fail "cargo is missing; install Rust from https:/
 command -v go >/dev/null || fail "go is missing; install Go from https://go.dev/dl"
 
 # The C compiler is for aws-lc-rs and mimalloc.
-declare -A package_of=([cc]="gcc libc6-dev" [openssl]=openssl [wrk]=wrk)
+declare -A package_of=([cc]="gcc libc6-dev" [openssl]=openssl [wrk]=wrk
+    [buildah]=buildah [runc]=runc [nft]=nftables [conntrack]=conntrack [ip]=iproute2
+    [/usr/lib/cni/bridge]=containernetworking-plugins [/etc/ssl/certs/ca-certificates.crt]=ca-certificates)
 missing=()
 for program in cc openssl "$@"; do
-    command -v "$program" >/dev/null || missing+=(${package_of[$program]})
+    command -v "$program" >/dev/null || [[ -e $program ]] || missing+=(${package_of[$program]})
 done
 if ((${#missing[@]})); then
     as_root=()

@@ -27,6 +27,7 @@ use tokio::time::sleep;
 
 use self::follower::Follower;
 use self::tally::Tally;
+use crate::config::NamespaceLabel;
 use crate::guard::Guard;
 use crate::lookup::Lookup;
 use crate::report::events::{self, Recorder};
@@ -36,6 +37,9 @@ use crate::webhook::Webhook;
 /// Objects that are judged at one time. As few as Docker Hub is asked questions at one time, because
 /// reviews wait in the same line.
 const JUDGED_AT_ONCE: usize = 2;
+
+/// Some namespace, to ask whether namespaces are known at all.
+const ANY: &str = "default";
 
 /// When things are looked at again. A test may hurry; the defaults are made for production.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +72,7 @@ impl Default for Pace {
             everything: Duration::from_hours(1),
             unknown: Duration::from_mins(1),
             retry: Duration::from_mins(1),
-            look: Duration::from_secs(5),
+            look: Duration::from_secs(2),
         }
     }
 }
@@ -109,6 +113,10 @@ impl<L: Lookup + 'static> Background<L> {
     async fn judge(&self, recorder: &Recorder) {
         loop {
             let guard = self.webhook.guard();
+            // Before the labels are known nothing can be judged, and a number would be a lie.
+            while guard.lookup().label(ANY) == NamespaceLabel::NotSynced {
+                sleep(self.pace.look).await;
+            }
             let kinds = guard.kinds();
             let tally = Tally::new(kinds.clone(), Arc::clone(&self.metrics));
             let judging = Semaphore::new(JUDGED_AT_ONCE);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub mod check;
+pub mod doctor;
 pub mod printable;
 pub mod rules;
 pub mod serve;
@@ -28,6 +29,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::Serve),
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Rules(rules::Rules),
     Explain(rules::Explain),
     Schema(rules::Schema),
@@ -43,6 +45,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Rules(rules) => rules.run(),
             Command::Explain(explain) => explain.run(),
             Command::Schema(schema) => schema.run(),

@@ -12,11 +12,9 @@
 
 use std::collections::hash_map::RandomState;
 use std::env;
-use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +26,7 @@ use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use crate::object_name::ObjectName;
 use crate::report::metrics::Metrics;
 
 /// How long a Lease lasts after it was seen to change (client-go's `LeaseDuration` of core
@@ -42,25 +41,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// For the work to end and for the Lease to be given up, when the process leaves.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A Lease by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseName {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
-/// Text that names no Lease.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no Lease; write NAMESPACE/NAME, such as forestall/forestall")]
-pub struct LeaseNameError(String);
-
 /// One candidate for a Lease.
 #[derive(Debug)]
 pub struct Candidate {
     leases: Api<Lease>,
-    lease: LeaseName,
+    lease: ObjectName,
     identity: String,
     metrics: Arc<Metrics>,
     seen: Option<Seen>,
@@ -86,38 +71,12 @@ enum End {
     Failed,
 }
 
-// === impl LeaseName ===
-
-impl FromStr for LeaseName {
-    type Err = LeaseNameError;
-
-    fn from_str(text: &str) -> Result<Self, LeaseNameError> {
-        let is_name = |part: &str| {
-            let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-            !part.is_empty() && part.len() <= 253 && part.bytes().all(plain)
-        };
-        match text.split_once('/') {
-            Some((namespace, name)) if is_name(namespace) && is_name(name) => Ok(Self {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            }),
-            _ => Err(LeaseNameError(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for LeaseName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
 // === impl Candidate ===
 
 impl Candidate {
     /// A candidate of this identity, which no other may have; see [`identity`].
     #[must_use]
-    pub fn new(client: Client, lease: LeaseName, identity: String, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, lease: ObjectName, identity: String, metrics: Arc<Metrics>) -> Self {
         Self {
             leases: Api::namespaced(client, &lease.namespace),
             lease,

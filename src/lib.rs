@@ -13,7 +13,8 @@
 //! No arrow turns back. Guardrails are pure: they ask questions before, and judge on the evidence
 //! after. Only [`lookup`] and [`report`] touch the world, only [`verdict`] knows modes, and only
 //! [`webhook`] knows the API's shapes. The webhook, the leader's [`background`] judgement and
-//! `forestall check` are three doors to one engine, the [`guard`].
+//! `forestall check` are three doors to one engine, the [`guard`]. Beside them, [`certificates`] keeps what the
+//! webhook serves, and [`leader`] says who does so.
 //!
 //! The way through: `main` > `cli/serve` > `webhook/handler` > `guard` > `rules/missing_image` >
 //! `verdict` > `webhook/answer` > `report`.
@@ -38,9 +39,11 @@ pub mod verdict;
 
 pub mod admin;
 pub mod background;
+pub mod certificates;
 pub mod cli;
 pub mod guard;
 pub mod leader;
 pub mod lookup;
+pub mod object_name;
 pub mod report;
 pub mod webhook;

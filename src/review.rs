@@ -64,7 +64,8 @@ pub struct Review {
     pub door: Door,
 }
 
-/// A group and kind that a guardrail watches.
+/// A group and kind that a guardrail watches. All of them are namespaced, and the webhook is
+/// registered for that scope alone; the first that is not needs a field for its scope here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchedKind {
     /// API group, empty for the core group.

@@ -12,10 +12,12 @@ mod body;
 mod court;
 pub mod envelope;
 pub mod handler;
+mod memory;
 mod object;
 pub mod server;
 pub(crate) mod stored;
 pub mod tls;
+mod weight;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,6 +31,7 @@ use crate::guard::Guard;
 use crate::lookup::Lookup;
 use crate::report::metrics::Metrics;
 use court::Court;
+use memory::Budget;
 
 /// What one process takes on. A test may lower them; the defaults are made for production.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +39,8 @@ pub struct Limits {
     /// Bytes of one body. 32 MiB: a request of 3 MiB, which is the most that an API server takes, was
     /// seen to arrive as 18.6 MB, because Go writes `<`, `>` and `&` in six characters each.
     pub body_bytes: usize,
-    /// Bytes of all bodies that are being read or judged. 128 MiB.
-    pub bytes_in_flight: usize,
+    /// Bytes of memory that all reviews in flight may take, bodies and what is made of them. 128 MiB.
+    pub memory: usize,
     /// Reviews that are being read or judged. 512: what two cores do in about 20 ms.
     pub reviews_in_flight: usize,
     /// From the head of a request to the last byte of its body. 10 s.
@@ -53,7 +56,7 @@ pub struct Webhook<L> {
     guard: ArcSwap<Guard<L>>,
     metrics: Arc<Metrics>,
     limits: Limits,
-    bytes: Arc<Semaphore>,
+    memory: Arc<Budget>,
     reviews: Arc<Semaphore>,
     /// Made by the first review, because it depends on the runtime that serves.
     court: OnceLock<Court>,
@@ -69,11 +72,25 @@ pub fn router<L: Lookup + 'static>(webhook: Arc<Webhook<L>>) -> Router {
 
 // === impl Limits ===
 
+impl Limits {
+    /// What a process takes on that may have so many bytes of memory: reviews get half of it, but no
+    /// more than 1 GiB, since nobody waits for as much to be read.
+    #[must_use]
+    pub fn for_memory(bytes: usize) -> Self {
+        let memory = (bytes / 2).min(1 << 30);
+        Self {
+            body_bytes: memory::large_part(memory).min(32 << 20),
+            memory,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 32 << 20,
-            bytes_in_flight: 128 << 20,
+            memory: 128 << 20,
             reviews_in_flight: 512,
             body_time: Duration::from_secs(10),
             mutate_time: Duration::from_secs(2),
@@ -92,7 +109,7 @@ impl<L: Lookup + 'static> Webhook<L> {
             guard: ArcSwap::from_pointee(guard),
             metrics,
             limits,
-            bytes: Arc::new(Semaphore::new(limits.bytes_in_flight)),
+            memory: Budget::new(limits.memory),
             reviews: Arc::new(Semaphore::new(limits.reviews_in_flight)),
             court: OnceLock::new(),
         }

@@ -48,6 +48,8 @@ pub(super) struct Follower<'a, L> {
     rounds: Rounds,
     /// Why the kind is not followed, as said last.
     withheld: Option<Withheld>,
+    /// Whether it is said that the kind cannot be listed.
+    is_failing: bool,
 }
 
 /// What is kept of an object.
@@ -106,6 +108,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
             list: 0,
             rounds: Rounds::new(background.pace, Instant::now()),
             withheld: None,
+            is_failing: false,
         }
     }
 
@@ -146,9 +149,12 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
                 let event = match event {
                     Some(Ok(event)) => event,
                     Some(Err(error)) => {
-                        match status_code(&error) {
+                        let status = status_code(&error);
+                        match status {
                             403 => return Withheld::Forbidden,
                             404 => return Withheld::NotServed,
+                            // A conversion webhook that is dead, say.
+                            500..=599 if is_listing => self.fails(status),
                             _ => {}
                         }
                         // kube goes on where it was, or lists anew where it must.
@@ -288,7 +294,8 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
         self.rounds.end(self.background.pace, is_open, now);
         tally.available(self.kind, Some(true));
         tally.looked_at(self.kind);
-        if self.withheld.take().is_some() || self.list == 1 {
+        let recovers = std::mem::take(&mut self.is_failing);
+        if self.withheld.take().is_some() || recovers || self.list == 1 {
             let objects = self.known.len();
             tracing::info!(
                 resource = self.resource,
@@ -324,6 +331,19 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
             );
         }
         self.withheld = Some(withheld);
+    }
+
+    /// The kind cannot be listed, so its numbers are not there; it is tried again.
+    fn fails(&mut self, status: u16) {
+        self.tally.available(self.kind, Some(false));
+        if !self.is_failing {
+            let resource = &self.resource;
+            tracing::warn!(
+                resource,
+                "the API server cannot list {resource} ({status}), so what is in the cluster of it is not judged; see why by kubectl get {resource} -A"
+            );
+        }
+        self.is_failing = true;
     }
 
     /// Waits until something is to be judged again, and begins that round. It may be cut off.

@@ -9,10 +9,16 @@ use serde_json::{Value, json};
 use super::{Cli, FAILED, complain, print};
 use crate::config::Config;
 use crate::guard::SUB_RESOURCES;
+use crate::lookup::cluster;
 use crate::rules::Meta;
 use crate::rules::catalogue::{self, CATALOGUE};
 
 /// Lists the guardrails
+///
+/// As JSON, each has name, summary, incident, repairs (whether it patches, and so belongs to the
+/// mutating webhook too), settings (its own keys in the configuration), rules (what it judges, as a
+/// webhook configuration writes it) and permissions (what it watches in the cluster, as RBAC
+/// writes it).
 #[derive(Debug, clap::Args)]
 pub struct Rules {
     /// How they are written
@@ -102,6 +108,7 @@ fn as_json(meta: &Meta) -> Value {
         "repairs": meta.repairs,
         "settings": meta.settings,
         "rules": webhook_rules(meta),
+        "permissions": cluster::permissions(meta),
     })
 }
 
@@ -122,7 +129,7 @@ fn webhook_rules(meta: &Meta) -> Vec<Value> {
             "apiVersions": ["*"],
             "resources": resources,
             "operations": ["CREATE", "UPDATE"],
-            "scope": "*",
+            "scope": "Namespaced",
         })
     };
     groups.into_iter().map(rule).collect()

@@ -2,7 +2,6 @@
 
 mod configuration;
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -12,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use futures::future::OptionFuture;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,8 +22,11 @@ use self::configuration::{Configuration, LiveWebhook, guard};
 use super::FAILED;
 use crate::admin::{self, Readiness};
 use crate::background::{Background, Pace};
-use crate::leader::{self, Candidate, LeaseName};
+use crate::certificates::{self, Settings, Times};
+use crate::leader::{self, Candidate};
 use crate::lookup::cluster::ClusterView;
+use crate::object_name::ObjectName;
+use crate::quantity::Quantity;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
 use crate::webhook::server::{Limits, Server};
@@ -35,8 +38,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Workers beside one for each processor: reviews are never judged on all workers at once, so that one
 /// is left to serve.
 const SPARE_WORKERS: usize = 1;
+/// The least that `--memory-limit` may be, in bytes: idle, the program takes half of it.
+const LEAST_MEMORY: i128 = 32 << 20;
 /// Connections to the port for operators: some probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 100;
+/// What /readyz waits for: that there is a certificate to serve.
+const CERTIFICATE: &str = "certificate";
 /// What /readyz waits for: that the cluster was seen, or not in time.
 const CLUSTER: &str = "cluster";
 /// What /readyz waits for: that the server is not leaving.
@@ -59,19 +66,35 @@ pub struct Serve {
     /// Where probes and Prometheus ask
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8080")]
     admin_listen: SocketAddr,
-    /// The certificate, in PEM, with its issuers after it; without it, one is made for localhost
+    /// The certificate, in PEM, with its issuers after it; without it and --tls-secret, one is made
+    /// for localhost
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// The Secret that holds the certificate; the leader makes and renews it
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "no_cluster"])]
+    #[arg(requires_all = ["tls_service", "webhook_configuration", "lease"])]
+    tls_secret: Option<ObjectName>,
+    /// The Service that the API server calls, in the namespace of the Secret
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    tls_service: Option<String>,
+    /// The name of the mutating and of the validating webhook configuration that get the caBundle
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    webhook_configuration: Option<String>,
     /// Run without a cluster: no namespace labels, and what is only known there is unknown
     #[arg(long)]
     no_cluster: bool,
     /// The Lease by which one of several replicas leads: it judges what is in the cluster already,
     /// and writes Events and the gauges of it; without it, nobody does
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "no_cluster")]
-    lease: Option<LeaseName>,
+    lease: Option<ObjectName>,
+    /// How much memory it may have, such as 256Mi or a number of bytes: in a container, its memory
+    /// limit. Reviews get half of it, connections a quarter, and what is more is turned away. Without
+    /// it, reviews get 128 MiB
+    #[arg(long, value_name = "BYTES", value_parser = memory_limit)]
+    memory_limit: Option<usize>,
     /// How the log is written to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -112,8 +135,12 @@ impl Serve {
             admin_listen,
             tls_cert,
             tls_key,
+            tls_secret,
+            tls_service,
+            webhook_configuration,
             no_cluster,
             lease,
+            memory_limit,
             log_format: _,
         } = self;
         let signals = StopSignals::new()?;
@@ -123,19 +150,32 @@ impl Serve {
         let files = tls_cert
             .zip(tls_key)
             .map(|(certificate, key)| Files { certificate, key });
-        let (certificates, own) = certificates(files, &metrics)?;
+        let (certificates, own) = certificates(files, tls_secret.clone(), &metrics)?;
         let listener = bind("--listen", listen).await?;
         let admin_listener = bind("--admin-listen", admin_listen).await?;
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
-        let readiness = Arc::new(Readiness::waiting_for(&[CLUSTER]));
+        let readiness = Arc::new(Readiness::waiting_for(&[CERTIFICATE, CLUSTER]));
         readiness.set(STAYING, true);
+        readiness.set(CERTIFICATE, tls_secret.is_none());
         let client = if no_cluster {
             readiness.set(CLUSTER, true);
             None
         } else {
             Some(client().await?)
         };
+        let kept = tls_secret.zip(tls_service).zip(webhook_configuration);
+        let kept = kept.map(|((secret, service), webhook_configuration)| Settings {
+            secret,
+            service,
+            webhook_configuration,
+            port: address.port(),
+            times: Times::default(),
+        });
+        if let (Some(client), Some(_)) = (&client, &kept) {
+            let (certificates, readiness) = (Arc::clone(&certificates), Arc::clone(&readiness));
+            tokio::spawn(follow_secret(client.clone(), certificates, readiness));
+        }
         let cluster = client.as_ref().map(|client| {
             let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics));
             let readiness = Arc::clone(&readiness);
@@ -146,7 +186,8 @@ impl Serve {
             view
         });
         let guard = guard(config, None, cluster, &metrics)?;
-        let webhook = Webhook::new(guard, Arc::clone(&metrics), webhook::Limits::default());
+        let limits = memory_limit.map_or_else(Default::default, webhook::Limits::for_memory);
+        let webhook = Webhook::new(guard, Arc::clone(&metrics), limits);
         let webhook = Arc::new(webhook);
 
         let admin = Server {
@@ -163,13 +204,14 @@ impl Serve {
             listener,
             router: webhook::router(Arc::clone(&webhook)),
             tls: Some(certificates.server_config()?),
-            limits: Limits::default(),
+            limits: memory_limit.map_or_else(Limits::default, Limits::for_memory),
             metrics: Some(Arc::clone(&metrics)),
         };
         let (leave, leaving) = watch::channel(false);
         if let Some((client, lease)) = client.zip(lease) {
             let webhook = Arc::clone(&webhook);
-            tokio::spawn(lead(client, lease, webhook, metrics, told(leaving.clone())));
+            let told = told(leaving.clone());
+            tokio::spawn(lead(client, lease, kept, webhook, metrics, told));
         }
         if let Some(pem) = own {
             introduce(&pem, address.port());
@@ -182,6 +224,15 @@ impl Serve {
     }
 }
 
+/// Reads `--memory-limit`.
+fn memory_limit(text: &str) -> Result<usize, String> {
+    let bytes = Quantity::parse(text).map_err(|error| error.to_string())?;
+    if bytes.bytes() < LEAST_MEMORY {
+        return Err("no review could be judged in it; give the container 64Mi or more".to_owned());
+    }
+    Ok(usize::try_from(bytes.bytes()).unwrap_or(usize::MAX))
+}
+
 /// Logs why the server cannot run.
 fn refuse(error: &anyhow::Error) -> ExitCode {
     tracing::error!("{error:#}");
@@ -191,14 +242,31 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
 /// The certificate to serve, and its PEM where it was made here.
 fn certificates(
     files: Option<Files>,
+    secret: Option<ObjectName>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<Certificates>, Option<String>)> {
     let metrics = Arc::clone(metrics);
+    if let Some(secret) = secret {
+        return Ok((Arc::new(Certificates::from_secret(secret, metrics)), None));
+    }
     if let Some(files) = files {
         return Ok((Arc::new(Certificates::from_files(files, metrics)?), None));
     }
     let (certificates, pem) = Certificates::own(metrics)?;
     Ok((Arc::new(certificates), Some(pem)))
+}
+
+/// Serves what the Secret holds, and is ready when it holds something.
+async fn follow_secret(
+    client: kube::Client,
+    certificates: Arc<Certificates>,
+    readiness: Arc<Readiness>,
+) {
+    let ready = async {
+        certificates.served().await;
+        readiness.set(CERTIFICATE, true);
+    };
+    tokio::join!(certificates.follow(client), ready);
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -217,7 +285,8 @@ async fn client() -> anyhow::Result<Client> {
 /// Does what only one replica does, while this one is it.
 async fn lead(
     client: Client,
-    lease: LeaseName,
+    lease: ObjectName,
+    kept: Option<Settings>,
     webhook: Arc<LiveWebhook>,
     metrics: Arc<Metrics>,
     leaving: impl Future<Output = ()>,
@@ -232,9 +301,14 @@ async fn lead(
     ));
     let work = || {
         let background = Arc::clone(&background);
-        async move { background.run().await }
+        let keep = kept
+            .clone()
+            .map(|settings| certificates::keep(client.clone(), settings, Arc::clone(&metrics)));
+        async move {
+            tokio::join!(background.run(), OptionFuture::from(keep));
+        }
     };
-    Candidate::new(client, lease, identity, metrics)
+    Candidate::new(client.clone(), lease, identity, Arc::clone(&metrics))
         .run(work, leaving)
         .await;
 }

@@ -498,30 +498,6 @@ proptest! {
 }
 
 #[test]
-fn a_lease_is_named_by_namespace_and_name() {
-    let lease: LeaseName = "forestall/forestall-webhook.v1".parse().unwrap();
-    assert_eq!(
-        (&*lease.namespace, &*lease.name),
-        ("forestall", "forestall-webhook.v1")
-    );
-    for odd in [
-        "",
-        "forestall",
-        "/forestall",
-        "forestall/",
-        "a/b/c",
-        "A/b",
-        "a/b?c",
-    ] {
-        let error = odd.parse::<LeaseName>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!("{odd:?} names no Lease; write NAMESPACE/NAME, such as forestall/forestall")
-        );
-    }
-}
-
-#[test]
 fn two_processes_of_one_pod_have_two_identities() {
     assert_ne!(identity(), identity());
 }

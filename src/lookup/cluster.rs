@@ -5,6 +5,7 @@
 //! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
 
 pub(super) mod argocd;
+mod permissions;
 mod pull_secrets;
 mod watched;
 
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::permissions::permissions;
 use self::pull_secrets::{Named, PullSecrets};
 use self::watched::Watched;
 pub(crate) use self::watched::{LONGEST_PAUSE, status_code};

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -136,6 +137,7 @@ impl Writer {
             Ok(Ok(_)) => Ok(()),
             // It is there: from an earlier leader, say.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+            Ok(Err(kube::Error::Api(status))) if is_gone(&status) => Ok(()),
             // The reason names no object, so that the same one is said once.
             Ok(Err(kube::Error::Api(status))) => Err(format!(
                 "the API server says {} ({})",
@@ -144,6 +146,12 @@ impl Writer {
             Ok(Err(_)) | Err(_) => Err("the API server does not answer".to_owned()),
         }
     }
+}
+
+/// Whether the namespace is gone or going, and with it whoever should be told.
+fn is_gone(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 404 || causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 // === impl Known ===
@@ -314,6 +322,18 @@ mod tests {
         let event = written(&cluster_scoped, &record("gone"), true);
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
         assert_eq!(event.reason.as_deref(), Some("WouldRefuse"));
+    }
+
+    #[test]
+    fn nobody_misses_an_event_in_a_namespace_that_goes() {
+        let status = |value: serde_json::Value| serde_json::from_value(value).unwrap();
+        let terminating = serde_json::json!({"code": 403, "reason": "Forbidden", "details": {
+            "causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}});
+        assert!(is_gone(&status(terminating)));
+        assert!(is_gone(&status(serde_json::json!({"code": 404}))));
+        assert!(!is_gone(&status(
+            serde_json::json!({"code": 403, "reason": "Forbidden"})
+        )));
     }
 
     /// A client that is never asked.

@@ -66,6 +66,13 @@ pub struct WebhookLabel {
     pub webhook: &'static str,
 }
 
+/// One label that says which certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabel {
+    /// `serving`, or `ca`: the authority that signs.
+    pub certificate: &'static str,
+}
+
 /// One label that says how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabel {
@@ -147,10 +154,12 @@ pub struct Metrics {
     pub connections: Gauge,
     /// TLS handshakes that failed.
     pub handshake_failures: Counter,
-    /// Looks at the certificate files that found new content.
+    /// Looks at the certificate's files or Secret that found new content.
     pub certificate_reloads: Family<ResultLabel, Counter>,
-    /// Unix time at which the serving certificate ends.
-    pub certificate_expiry: Gauge,
+    /// Unix time at which a certificate ends.
+    pub certificate_expiry: Family<CertificateLabel, Gauge>,
+    /// 1 where the API server is told to trust the authorities that are kept, else 0; of the leader.
+    pub webhook_configured: Family<WebhookLabel, Gauge>,
     /// Looks at the configuration file that found new content.
     pub config_reloads: Family<ResultLabel, Counter>,
     /// 1 where the configuration file is the one that holds; 0 where an older one is kept.
@@ -191,7 +200,8 @@ impl Default for Metrics {
             connections: Gauge::default(),
             handshake_failures: Counter::default(),
             certificate_reloads: Family::default(),
-            certificate_expiry: Gauge::default(),
+            certificate_expiry: Family::default(),
+            webhook_configured: Family::default(),
             config_reloads: Family::default(),
             config_valid: Gauge::default(),
             leader: Gauge::default(),
@@ -220,8 +230,9 @@ impl Default for Metrics {
             "requests_shed", "Requests turned away before they were judged", shed;
             "connections", "Open connections to the webhook", connections;
             "tls_handshake_failures", "TLS handshakes that failed", handshake_failures;
-            "tls_reload", "New certificate files, by whether they could be used", certificate_reloads;
-            "certificate_expiry_timestamp_seconds", "When the serving certificate ends", certificate_expiry;
+            "tls_reload", "New certificates, by whether they could be used", certificate_reloads;
+            "certificate_expiry_timestamp_seconds", "When a certificate ends", certificate_expiry;
+            "webhook_configured", "Whether a webhook configuration has the right caBundle", webhook_configured;
             "config_reload", "New configuration files, by whether they could be used", config_reloads;
             "config_valid", "Whether the configuration file is the one that holds", config_valid;
             "leader", "Whether this replica leads", leader;

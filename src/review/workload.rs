@@ -58,6 +58,10 @@ const MEMORY_LIMIT: &str = "/resources/limits/memory";
 /// No node has so much memory, in bytes: a million gigabytes.
 pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
 
+/// Bytes of a name, an image reference or a limit that guardrails look at: 63, 450 and some ten are
+/// enough. What is longer is in no cluster, and would be copied into everything that is said of it.
+const LONGEST_TEXT: usize = 4096;
+
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -154,7 +158,8 @@ impl Review {
     /// All containers: init containers and sidecars, ephemeral and ordinary ones.
     ///
     /// # Errors
-    /// [`Unknown::Unreadable`] where a list of containers is something else.
+    /// [`Unknown::Unreadable`] where a list of containers is something else, or a text in one is
+    /// far too long.
     pub fn containers(&self) -> Result<Vec<Container<'_>>, Unknown> {
         let Some((base, spec)) = self.pod_spec()? else {
             return Ok(Vec::new());
@@ -173,6 +178,9 @@ impl Review {
                 let place = Place { base, list, index };
                 if !value.is_object() {
                     return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
+                }
+                for field in ["/name", "/image", MEMORY_LIMIT] {
+                    short(value, place, field)?;
                 }
                 let name = text(value, "/name").unwrap_or_default();
                 containers.push(Container { name, value, place });
@@ -228,18 +236,35 @@ impl Review {
             return Ok(images);
         };
         let volumes = spec.get("volumes").and_then(Value::as_array);
-        let volumes = volumes.into_iter().flatten().enumerate();
-        images.extend(volumes.filter_map(|(index, volume)| {
+        for (index, volume) in volumes.into_iter().flatten().enumerate() {
+            let Some(reference) = text(volume, "/image/reference") else {
+                continue;
+            };
             let list = "volumes";
-            Some(ImageUse {
-                reference: text(volume, "/image/reference")?,
+            let place = Place { base, list, index };
+            for field in ["/name", "/image/reference"] {
+                short(volume, place, field)?;
+            }
+            images.push(ImageUse {
+                reference,
                 item: format!("volume {}", text(volume, "/name").unwrap_or_default()).into(),
                 pull_policy: text(volume, "/image/pullPolicy"),
-                place: Place { base, list, index },
+                place,
                 field: "/image/reference",
-            })
-        }));
+            });
+        }
         Ok(images)
+    }
+}
+
+/// Whether a text in a container or a volume has a length that guardrails may copy.
+fn short(value: &Value, place: Place, field: &str) -> Result<(), Unknown> {
+    match text(value, field) {
+        Some(text) if text.len() > LONGEST_TEXT => Err(Unknown::unreadable(
+            &format!("{}{field}", place.pointer()),
+            &format!("is longer than {LONGEST_TEXT} bytes"),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -279,6 +304,29 @@ mod tests {
             assert_eq!(
                 review.object.pointer(&image.pointer()).unwrap(),
                 image.reference
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_far_too_long_is_unreadable_and_is_not_copied() {
+        let long = "x".repeat(LONGEST_TEXT + 1);
+        for (container, place) in [
+            (json!({"name": long}), "/name"),
+            (json!({"image": long}), "/image"),
+            (
+                json!({"resources": {"limits": {"memory": long}}}),
+                MEMORY_LIMIT,
+            ),
+        ] {
+            let review = Review::of_manifest(json!({
+                "apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container]},
+            }))
+            .unwrap();
+            let error = review.images().unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("/spec/containers/0{place} is longer than 4096 bytes")
             );
         }
     }

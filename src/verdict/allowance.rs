@@ -14,6 +14,9 @@ pub const ALLOW_UNTIL: &str = "forestall.dev/allow-until";
 /// Why they are.
 pub const ALLOW_REASON: &str = "forestall.dev/allow-reason";
 
+/// Bytes of one of them. The reason goes with each finding, so a longer one would be copied as often.
+const LONGEST: usize = 512;
+
 /// What the annotations of an object allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance {
@@ -34,7 +37,8 @@ impl Allowance {
         if allow.is_none() && until.is_none() && reason.is_none() {
             return (None, Vec::new());
         }
-        let missing: Vec<_> = [(ALLOW, allow), (ALLOW_UNTIL, until), (ALLOW_REASON, reason)]
+        let annotations = [(ALLOW, allow), (ALLOW_UNTIL, until), (ALLOW_REASON, reason)];
+        let missing: Vec<_> = annotations
             .into_iter()
             .filter(|(_, value)| value.is_none_or(str::is_empty))
             .map(|(name, _)| name)
@@ -43,6 +47,15 @@ impl Allowance {
             let notice = format!(
                 "nothing is allowed by annotation: {} is missing",
                 missing.join(" and ")
+            );
+            return (None, vec![notice]);
+        }
+        let mut long = annotations
+            .iter()
+            .filter(|(_, value)| value.is_some_and(|value| value.len() > LONGEST));
+        if let Some((name, _)) = long.next() {
+            let notice = format!(
+                "nothing is allowed by annotation: {name} is longer than {LONGEST} bytes; shorten it"
             );
             return (None, vec![notice]);
         }

@@ -7,13 +7,13 @@ use axum::extract::Request;
 use axum::http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
 use super::envelope::EnvelopeError;
+use super::memory::{Budget, Denied, Share};
 
 /// Why a request is answered with an HTTP error. The API server then does what the failurePolicy
 /// says, so none of these is for an object that is merely hard to judge.
@@ -33,24 +33,26 @@ pub(super) enum Rejection {
     Short,
     #[error("too many reviews at once")]
     Reviews,
-    #[error("too many bytes at once")]
-    Bytes,
+    #[error("too much memory is taken by other reviews")]
+    Memory,
+    #[error("to read the body takes more memory than one review may have; raise --memory-limit")]
+    Unwieldy,
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
 }
 
-/// A body, and its share of the bytes in flight.
+/// A body, and its share of the memory.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    pub(super) share: Option<OwnedSemaphorePermit>,
+    pub(super) share: Share,
 }
 
 /// Reads the body of a review.
 pub(super) async fn read(
     request: Request,
     limits: &Limits,
-    budget: &Arc<Semaphore>,
+    budget: &Arc<Budget>,
     by: Instant,
 ) -> Result<Received, Rejection> {
     let (head, body) = request.into_parts();
@@ -63,15 +65,9 @@ pub(super) async fn read(
         return Err(Rejection::TooLarge(limits.body_bytes));
     }
     // The whole length at once, so that a body that was begun can also be ended.
-    let mut share = None;
-    if let Some(length) = declared {
-        grow(
-            &mut share,
-            budget,
-            usize::try_from(length).unwrap_or(usize::MAX),
-        )?;
-    }
-    let bytes = timeout_at(by, collect(body, declared, limits, budget, &mut share))
+    let length = declared.and_then(|length| usize::try_from(length).ok());
+    let mut share = budget.take(length.unwrap_or_default())?;
+    let bytes = timeout_at(by, collect(body, length, limits, &mut share))
         .await
         .map_err(|_| Rejection::Slow)??;
     Ok(Received { bytes, share })
@@ -104,13 +100,12 @@ fn declared_length(headers: &HeaderMap, body: &Body) -> Option<u64> {
 
 async fn collect(
     mut body: Body,
-    declared: Option<u64>,
+    declared: Option<usize>,
     limits: &Limits,
-    budget: &Arc<Semaphore>,
-    share: &mut Option<OwnedSemaphorePermit>,
+    share: &mut Share,
 ) -> Result<Bytes, Rejection> {
     let mut first = Bytes::new();
-    let mut all = BytesMut::new();
+    let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Rejection::Short)?.into_data() else {
             continue;
@@ -119,41 +114,27 @@ async fn collect(
         if length > limits.body_bytes {
             return Err(Rejection::TooLarge(limits.body_bytes));
         }
-        if declared.is_none() {
-            grow(share, budget, data.len())?;
-        }
         // Most reviews come in one frame, which is then the body itself.
-        if length == data.len() {
+        if length == data.len() && declared == Some(length) {
             first = data;
-        } else {
-            all.extend_from_slice(&std::mem::take(&mut first));
-            all.extend_from_slice(&data);
+            continue;
         }
+        if length > all.capacity() {
+            let capacity = declared.unwrap_or(2 * length).max(length);
+            if declared.is_none() {
+                share.grow(capacity)?;
+            }
+            all.reserve_exact(capacity - all.len());
+        }
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&data);
     }
-    let bytes = if all.is_empty() { first } else { all.freeze() };
+    let bytes = if all.is_empty() { first } else { all.into() };
     match declared {
-        Some(length) if bytes.len() as u64 != length => Err(Rejection::Short),
+        Some(length) if bytes.len() != length => Err(Rejection::Short),
         _ if bytes.is_empty() => Err(Rejection::Empty),
         _ => Ok(bytes),
     }
-}
-
-/// Takes more of the bytes in flight, or sheds: to wait here would cost every caller its timeout.
-fn grow(
-    share: &mut Option<OwnedSemaphorePermit>,
-    budget: &Arc<Semaphore>,
-    bytes: usize,
-) -> Result<(), Rejection> {
-    let more = u32::try_from(bytes).map_err(|_| Rejection::Bytes)?;
-    let more = budget
-        .clone()
-        .try_acquire_many_owned(more)
-        .map_err(|_| Rejection::Bytes)?;
-    match share {
-        Some(share) => share.merge(more),
-        None => *share = Some(more),
-    }
-    Ok(())
 }
 
 // === impl Rejection ===
@@ -162,28 +143,37 @@ impl Rejection {
     /// The label of [`crate::report::metrics::Metrics::shed`].
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::TooLarge(_) => "too_large",
+            Self::TooLarge(_) | Self::Unwieldy => "too_large",
             Self::Slow => "slow_body",
             Self::Reviews => "reviews",
-            Self::Bytes => "bytes",
+            Self::Memory => "memory",
             _ => "bad_request",
         }
     }
 
     /// Whether it was turned away for what others ask, not for what it is.
     pub(super) fn is_shed(&self) -> bool {
-        matches!(self, Self::Reviews | Self::Bytes)
+        matches!(self, Self::Reviews | Self::Memory)
     }
 
     fn status(&self) -> StatusCode {
         match self {
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::Unwieldy => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             // Without Retry-After: with it, the API server would wait, and retry up to ten times
             // (k8s.io/client-go, rest/with_retry.go).
-            Self::Reviews | Self::Bytes => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Reviews | Self::Memory => StatusCode::SERVICE_UNAVAILABLE,
             Self::Empty | Self::Short | Self::Envelope(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl From<Denied> for Rejection {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Now => Self::Memory,
+            Denied::Ever => Self::Unwieldy,
         }
     }
 }

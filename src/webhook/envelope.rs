@@ -4,9 +4,11 @@
 //! an answer only with the uid of its request. So the objects stay raw text at first, whatever they
 //! are, and are read second.
 
+use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::object;
@@ -17,13 +19,9 @@ use crate::review::{Door, Operation, Review, Subject, text};
 /// Characters of a uid. The API server's are UUIDs of 36.
 const LONGEST_UID: usize = 128;
 
-/// Bytes of memory that the values of one request may take once they are read. JSON of many small
-/// maps takes eighty times its own length. 64 MiB is far more than any object that etcd stores
-/// (1.5 MiB) needs in practice: an Application with 5,000 resources takes 10.
-pub(super) const MOST_MEMORY: usize = 64 << 20;
-
-/// Below this length the memory need not be estimated: it is at most 20 MiB.
-pub const LARGE: usize = 256 << 10;
+/// Bytes of any other text of the request itself. Names have at most 253, and users are called by URLs
+/// at the longest.
+const LONGEST_NAME: usize = 4096;
 
 /// Why a body is no AdmissionReview that can be answered.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -92,28 +90,32 @@ pub struct Envelope<'a> {
     previous: Option<&'a RawValue>,
 }
 
+/// A text of the request itself, which is read no further than it is used.
+#[derive(Default)]
+struct Name(String);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawReview<T> {
-    api_version: Option<String>,
-    kind: Option<String>,
+    api_version: Option<Name>,
+    kind: Option<Name>,
     request: Option<T>,
 }
 
 #[derive(Deserialize)]
 struct RawUid {
-    uid: Option<String>,
+    uid: Option<Name>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawRequest<'a> {
-    uid: Option<String>,
+    uid: Option<Name>,
     kind: Option<RawKind>,
-    sub_resource: Option<String>,
-    name: Option<String>,
-    namespace: Option<String>,
-    operation: Option<String>,
+    sub_resource: Option<Name>,
+    name: Option<Name>,
+    namespace: Option<Name>,
+    operation: Option<Name>,
     user_info: Option<RawUser>,
     dry_run: Option<bool>,
     #[serde(borrow)]
@@ -125,14 +127,14 @@ struct RawRequest<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawKind {
-    group: String,
-    version: String,
-    kind: String,
+    group: Name,
+    version: Name,
+    kind: Name,
 }
 
 #[derive(Deserialize)]
 struct RawUser {
-    username: Option<String>,
+    username: Option<Name>,
 }
 
 // === impl Verb ===
@@ -177,7 +179,7 @@ impl<'a> Envelope<'a> {
         match serde_json::from_str::<RawReview<RawRequest<'_>>>(body) {
             Ok(review) => {
                 let request = checked(review)?;
-                let uid = usable(request.uid.as_deref())?;
+                let uid = usable(request.uid.as_ref())?;
                 Ok(Self::of(uid, request))
             }
             Err(error) => {
@@ -185,7 +187,7 @@ impl<'a> Envelope<'a> {
                 let not_a_review = |_| EnvelopeError::NotAReview(error.clone());
                 let review =
                     serde_json::from_str::<RawReview<RawUid>>(body).map_err(not_a_review)?;
-                let uid = usable(checked(review)?.uid.as_deref())?;
+                let uid = usable(checked(review)?.uid.as_ref())?;
                 let head = Head {
                     uid,
                     ..Head::default()
@@ -203,30 +205,35 @@ impl<'a> Envelope<'a> {
     fn of(uid: String, request: RawRequest<'a>) -> Self {
         let kind = request.kind.unwrap_or_default();
         let user = request.user_info.and_then(|user| user.username);
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let given = |text: Option<Name>| text.map(|name| name.0).filter(|name| !name.is_empty());
         Self {
             head: Head {
                 uid,
                 verb: request
                     .operation
-                    .as_deref()
-                    .map(Verb::parse)
+                    .map(|operation| Verb::parse(&operation.0))
                     .unwrap_or_default(),
                 subject: Subject {
-                    group: kind.group,
-                    version: kind.version,
-                    kind: kind.kind,
+                    group: kind.group.0,
+                    version: kind.version.0,
+                    kind: kind.kind.0,
                     namespace: given(request.namespace),
-                    name: request.name.unwrap_or_default(),
+                    name: request.name.unwrap_or_default().0,
                 },
                 sub_resource: given(request.sub_resource),
                 dry_run: request.dry_run.unwrap_or_default(),
-                user: user.unwrap_or_default(),
+                user: user.unwrap_or_default().0,
             },
             broken: None,
             object: request.object,
             previous: request.old_object,
         }
+    }
+
+    /// The objects as they came.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &'a str> {
+        let objects = [self.object, self.previous].into_iter().flatten();
+        objects.map(RawValue::get)
     }
 
     /// Reads the objects of a CREATE or an UPDATE.
@@ -236,13 +243,6 @@ impl<'a> Envelope<'a> {
     pub fn review(&self, operation: Operation) -> Result<Review, String> {
         let raw = self.object.ok_or("the request has no object")?.get();
         let previous = self.previous.filter(|_| operation == Operation::Update);
-        let length = raw.len() + previous.map_or(0, |previous| previous.get().len());
-        let objects = [Some(raw), previous.map(RawValue::get)]
-            .into_iter()
-            .flatten();
-        if length > LARGE && objects.map(memory).sum::<usize>() > MOST_MEMORY {
-            return Err("the object has too many values".to_owned());
-        }
         let subject = &self.head.subject;
         let mut workloads = WORKLOADS.iter();
         let is_workload = workloads.any(|kind| subject.is(kind.group, kind.kind));
@@ -267,7 +267,7 @@ impl<'a> Envelope<'a> {
 }
 
 fn checked<T>(review: RawReview<T>) -> Result<T, EnvelopeError> {
-    let is = |text: &Option<String>, wanted| text.as_deref() == Some(wanted);
+    let is = |text: &Option<Name>, wanted| text.as_ref().is_some_and(|text| text.0 == wanted);
     if !is(&review.api_version, "admission.k8s.io/v1") || !is(&review.kind, "AdmissionReview") {
         return Err(EnvelopeError::Version);
     }
@@ -275,37 +275,35 @@ fn checked<T>(review: RawReview<T>) -> Result<T, EnvelopeError> {
     review.request.ok_or_else(no_request)
 }
 
-fn usable(uid: Option<&str>) -> Result<String, EnvelopeError> {
-    match uid {
-        None | Some("") => Err(EnvelopeError::NoUid),
-        Some(uid) if uid.len() > LONGEST_UID => Err(EnvelopeError::LongUid),
-        Some(uid) => Ok(uid.to_owned()),
+fn usable(uid: Option<&Name>) -> Result<String, EnvelopeError> {
+    match uid.map_or("", |uid| &uid.0) {
+        "" => Err(EnvelopeError::NoUid),
+        uid if uid.len() > LONGEST_UID => Err(EnvelopeError::LongUid),
+        uid => Ok(uid.to_owned()),
     }
 }
 
-/// About how many bytes the values of a JSON text take at most, as `serde_json` 1 holds them: 32 for a
-/// value, 56 for an entry of a map with its key, 128 for a list and 640 for a map that has anything.
-pub(super) fn memory(json: &str) -> usize {
-    let mut bytes = json.len();
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        if escaped {
-            escaped = false;
-        } else if in_string {
-            escaped = byte == b'\\';
-            in_string = byte != b'"';
-        } else {
-            bytes += match byte {
-                b'"' => {
-                    in_string = true;
-                    0
-                }
-                b',' => 96,
-                b'[' => 128,
-                b'{' => 640,
-                _ => 0,
-            };
-        }
+// === impl Name ===
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Self::default())
     }
-    bytes
+}
+
+impl Visitor<'_> for Name {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(mut self, text: &str) -> Result<Self, E> {
+        if text.len() > LONGEST_NAME {
+            let problem = "a text of the request is longer than";
+            return Err(E::custom(format_args!("{problem} {LONGEST_NAME} bytes")));
+        }
+        self.0.push_str(text);
+        Ok(self)
+    }
 }

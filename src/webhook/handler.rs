@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{self, Received, Rejection};
 use super::court::{Cut, Size};
-use super::envelope::{Envelope, EnvelopeError, Head, LARGE, Verb};
+use super::envelope::{Envelope, EnvelopeError, Head, Verb};
+use super::memory::{Denied, Share};
+use super::weight::{Weight, roughly};
 use super::{Webhook, answer};
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::Unknown;
@@ -33,6 +34,10 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// What a review has at least, whatever its timeout.
 const LEAST: Duration = Duration::from_millis(50);
+
+/// Bytes of a body above which it is worth to look at it closely, and beside the workers. Most have
+/// some thousand.
+pub(super) const LARGE: usize = 256 << 10;
 
 /// Which part of the time facts may take: the rest is for judging on what has arrived.
 const FOR_FACTS: f64 = 0.9;
@@ -57,8 +62,8 @@ pub(super) async fn validate<L: Lookup + 'static>(
 enum Task {
     /// It is admitted as it is.
     Admit,
-    /// It is judged.
-    Judge(Box<Review>),
+    /// It is judged, and has this share of the memory until that is over.
+    Judge(Box<Review>, Share),
     /// It is admitted, because it cannot be judged, for this reason.
     GiveUp(String),
 }
@@ -68,6 +73,8 @@ struct Outcome {
     verdict: Verdict,
     /// Why it could not be judged as a whole.
     error: Option<String>,
+    /// What the verdict takes of the memory.
+    _share: Option<Share>,
 }
 
 impl<L: Lookup + 'static> Webhook<L> {
@@ -98,17 +105,15 @@ impl<L: Lookup + 'static> Webhook<L> {
         let place = self.reviews.clone().try_acquire_owned();
         let _place = place.map_err(|_| Rejection::Reviews)?;
         let body_by = began + self.limits.body_time;
-        let Received { bytes, share } =
-            body::read(request, &self.limits, &self.bytes, body_by).await?;
+        let received = body::read(request, &self.limits, &self.memory, body_by).await?;
         let guard = self.guard();
-        let size = if bytes.len() > LARGE {
+        let size = if received.bytes.len() > LARGE {
             Size::Large
         } else {
             Size::Usual
         };
-        let (head, task) = open(guard.clone(), phase, bytes, size, by).await?;
+        let (head, task) = open(guard.clone(), phase, received, size, by).await?;
         let outcome = self.outcome(&guard, phase, &head, task, size, by).await;
-        drop(share);
         let answer = answer::encode(&head.uid, phase, &outcome.verdict);
         self.report(&guard, phase, &head, &outcome, began);
         Ok(answer)
@@ -126,15 +131,20 @@ impl<L: Lookup + 'static> Webhook<L> {
         let error = match task {
             Task::Admit => return Outcome::admit(),
             Task::GiveUp(reason) => reason,
-            Task::Judge(review) => {
+            Task::Judge(review, share) => {
                 let facts_by = by - by.duration_since(Instant::now()).mul_f64(1.0 - FOR_FACTS);
                 let guard = guard.clone();
-                let job = async move { guard.consider(&review, phase, today(), facts_by).await };
+                // A job that is cut off keeps its share until it really ends.
+                let job = async move {
+                    let verdict = guard.consider(&review, phase, today(), facts_by).await;
+                    (verdict, share)
+                };
                 match self.court().hold(job, size, by).await {
-                    Ok(verdict) => {
+                    Ok((verdict, share)) => {
                         return Outcome {
                             verdict,
                             error: None,
+                            _share: Some(share),
                         };
                     }
                     Err(cut) => cut.to_string(),
@@ -209,60 +219,93 @@ impl<L: Lookup + 'static> Webhook<L> {
 async fn open<L: Lookup + 'static>(
     guard: Arc<Guard<L>>,
     phase: Phase,
-    bytes: Bytes,
+    received: Received,
     size: Size,
     by: Instant,
-) -> Result<(Head, Task), EnvelopeError> {
+) -> Result<(Head, Task), Rejection> {
     if size == Size::Usual {
+        let Received { bytes, share } = received;
         let envelope = Envelope::parse(&bytes)?;
-        let task = task(&guard, phase, &envelope);
+        let task = task(&guard, phase, &envelope, bytes.len(), share, |envelope| {
+            envelope.objects().map(roughly).sum()
+        })?;
         return Ok((envelope.head, task));
     }
     let (sender, head) = oneshot::channel();
     let reading = tokio::task::spawn_blocking(move || {
-        let envelope = match Envelope::parse(&bytes) {
+        let Received { bytes, mut share } = received;
+        let weight = Weight::of(&bytes);
+        let envelope = share.grow(weight.envelope).map_err(Rejection::from);
+        let envelope = envelope.and_then(|()| Ok(Envelope::parse(&bytes)?));
+        let envelope = match envelope {
             Ok(envelope) => envelope,
-            Err(error) => {
-                let _ = sender.send(Err(error));
-                return Task::Admit;
+            Err(rejection) => {
+                let _ = sender.send(Err(rejection));
+                return Ok(Task::Admit);
             }
         };
         // Where nobody waits any more, nothing is lost.
         let _ = sender.send(Ok(envelope.head.clone()));
-        task(&guard, phase, &envelope)
+        let opened = bytes.len() + weight.envelope;
+        task(&guard, phase, &envelope, opened, share, |_| weight.objects)
     });
     let failed = |_| EnvelopeError::NotAReview("reading it failed".to_owned());
     let head = head.await.map_err(failed)??;
     let task = match timeout_at(by, reading).await {
-        Ok(Ok(task)) => task,
+        Ok(Ok(task)) => task?,
         Ok(Err(_)) => Task::GiveUp(Cut::Failed.to_string()),
         Err(_) => Task::GiveUp(Cut::OutOfTime.to_string()),
     };
     Ok((head, task))
 }
 
-fn task<L: Lookup>(guard: &Guard<L>, phase: Phase, envelope: &Envelope<'_>) -> Task {
+/// What is to be done. `opened` is the part of the share that is done with after this, and `weight`
+/// what it takes to judge.
+fn task<L: Lookup>(
+    guard: &Guard<L>,
+    phase: Phase,
+    envelope: &Envelope<'_>,
+    opened: usize,
+    mut share: Share,
+    weight: impl FnOnce(&Envelope<'_>) -> usize,
+) -> Result<Task, Rejection> {
     if let Some(reason) = &envelope.broken {
-        return Task::GiveUp(reason.clone());
+        return Ok(Task::GiveUp(reason.clone()));
     }
     let head = &envelope.head;
     let operation = match head.verb {
         Verb::Create => Operation::Create,
         Verb::Update => Operation::Update,
         // What goes away is nobody's mistake, and a patch on it is an error in the API server.
-        Verb::Delete | Verb::Connect | Verb::Other => return Task::Admit,
+        Verb::Delete | Verb::Connect | Verb::Other => return Ok(Task::Admit),
     };
     let mut sub_resource = head.sub_resource.iter();
     if sub_resource.any(|part| !SUB_RESOURCES.contains(&part.as_str()))
         || !guard.has_a_say(&head.subject.group, &head.subject.kind, phase)
     {
-        return Task::Admit;
+        return Ok(Task::Admit);
+    }
+    let weight = weight(envelope);
+    match share.grow(weight) {
+        Ok(()) => {}
+        Err(Denied::Now) => return Err(Rejection::Memory),
+        // Asked again, it would be no smaller.
+        Err(Denied::Ever) => {
+            let reason = format!(
+                "it takes up to {} MiB of memory, more than one review may have; raise --memory-limit",
+                weight.div_ceil(1 << 20)
+            );
+            return Ok(Task::GiveUp(reason));
+        }
     }
     match envelope.review(operation) {
         // The kubelet makes these of files on its node, and takes no other version of them.
-        Ok(review) if phase == Phase::Mutate && is_mirror(&review) => Task::Admit,
-        Ok(review) => Task::Judge(Box::new(review)),
-        Err(reason) => Task::GiveUp(reason),
+        Ok(review) if phase == Phase::Mutate && is_mirror(&review) => Ok(Task::Admit),
+        Ok(review) => {
+            share.shrink(opened);
+            Ok(Task::Judge(Box::new(review), share))
+        }
+        Err(reason) => Ok(Task::GiveUp(reason)),
     }
 }
 
@@ -347,6 +390,7 @@ impl Outcome {
         Self {
             verdict: Verdict::default(),
             error: None,
+            _share: None,
         }
     }
 
@@ -365,6 +409,7 @@ impl Outcome {
         Self {
             verdict,
             error: Some(reason),
+            _share: None,
         }
     }
 

@@ -42,12 +42,12 @@ pub struct Limits {
     /// that meets a closing one. 115 s, so that a slow header is gone within 120 s.
     pub idle: Duration,
     /// Open connections. 2,500: an API server opens one for each review that it waits for, so 2,000
-    /// at a time must reach the point where the surplus is told so. An idle one takes some 35 kB.
+    /// at a time must reach the point where the surplus is told so.
     pub connections: usize,
     /// Open requests on one HTTP/2 connection. 250, as Go's net/http2 server allows.
     pub streams: u32,
-    /// Bytes that an HTTP/1 connection buffers each way, which bounds the header too. 64 KiB; an
-    /// API server's header has some 300 bytes, and hyper would allow 400 KiB.
+    /// Bytes that an HTTP/1 connection buffers each way, which bounds the header too. 16 KiB, as much
+    /// as a TLS record; an API server's header has some 300 bytes, and hyper would allow 400 KiB.
     pub buffer: usize,
     /// Bytes of an HTTP/2 header. 16 KiB, hyper's default.
     pub header_list: u32,
@@ -82,6 +82,9 @@ struct Shared {
     phase: watch::Sender<Phase>,
 }
 
+/// Bytes of memory that an idle connection takes: 25 kB, measured over some hundred of them.
+const CONNECTION: usize = 26 << 10;
+
 /// How long to wait when the system gives out no more sockets. One is freed each time, so this is
 /// also how fast newcomers get in then.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -98,7 +101,7 @@ impl Default for Limits {
             idle: Duration::from_secs(115),
             connections: 2_500,
             streams: 250,
-            buffer: 64 * 1024,
+            buffer: 16 * 1024,
             header_list: 16 * 1024,
             drain: Drain::default(),
         }
@@ -106,6 +109,17 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What peers may cost a process that may have so many bytes of memory: its connections get a
+    /// quarter of it.
+    #[must_use]
+    pub fn for_memory(bytes: usize) -> Self {
+        let most = Self::default();
+        Self {
+            connections: (bytes / 4 / CONNECTION).min(most.connections),
+            ..most
+        }
+    }
+
     fn http(&self) -> auto::Builder<TokioExecutor> {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().max_buf_size(self.buffer);

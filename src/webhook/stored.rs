@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::Webhook;
 use super::court::Size;
-use super::envelope::{LARGE, MOST_MEMORY, memory};
-use super::handler::today;
+use super::handler::{LARGE, today};
+use super::memory::Denied;
 use super::object;
+use super::weight::{Weight, roughly};
 use crate::guard::Guard;
 use crate::lookup::Lookup;
 use crate::review::workload::WORKLOADS;
@@ -42,12 +43,17 @@ impl<L: Lookup + 'static> Webhook<L> {
         stored: Stored,
     ) -> Result<Verdict, String> {
         let now = Instant::now();
-        let size = if stored.json.len() > LARGE {
-            Size::Large
+        let (size, weight) = if stored.json.len() > LARGE {
+            (Size::Large, Weight::of(stored.json.as_bytes()).objects)
         } else {
-            Size::Usual
+            (Size::Usual, roughly(&stored.json))
         };
+        let share = self.memory.take(weight).map_err(|denied| match denied {
+            Denied::Now => "reviews have the memory now".to_owned(),
+            Denied::Ever => "it takes more memory than one review may have".to_owned(),
+        })?;
         let job = async move {
+            let _until_it_ends = share;
             let review = stored.review()?;
             let facts_by = now + FOR_FACTS;
             let verdict = guard.consider(&review, Phase::Validate, today(), facts_by);
@@ -63,9 +69,6 @@ impl<L: Lookup + 'static> Webhook<L> {
 impl Stored {
     fn review(self) -> Result<Review, String> {
         let Self { subject, json } = self;
-        if json.len() > LARGE && memory(&json) > MOST_MEMORY {
-            return Err("the object has too many values".to_owned());
-        }
         let mut workloads = WORKLOADS.iter();
         let is_workload = workloads.any(|kind| subject.is(kind.group, kind.kind));
         let mut object = object::read(&json, "object", is_workload)?;
@@ -86,9 +89,26 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::{Config, NamespaceLabel};
+    use crate::evidence::{Evidence, Question};
+    use crate::webhook::Limits;
+
+    struct NoLookup;
+
+    impl Lookup for NoLookup {
+        async fn gather(&self, _: BTreeSet<Question>, _: Instant) -> Evidence {
+            Evidence::default()
+        }
+
+        fn label(&self, _: &str) -> NamespaceLabel {
+            NamespaceLabel::Absent
+        }
+    }
 
     fn stored(group: &str, kind: &str, object: &Value) -> Stored {
         Stored {
@@ -123,20 +143,24 @@ mod tests {
     }
 
     #[test]
-    fn an_object_made_to_take_memory_is_not_read() {
-        let many = json!({"spec": vec![json!([0]); 400_000]});
-        let reason = stored("argoproj.io", "Rollout", &many)
-            .review()
-            .unwrap_err();
-        assert_eq!(reason, "the object has too many values");
+    fn an_object_that_is_too_deep_cannot_be_read() {
         let deep = format!("{{\"spec\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
         let mut unreadable = stored("argoproj.io", "Rollout", &json!({}));
         unreadable.json = deep.into();
-        assert!(
-            unreadable
-                .review()
-                .unwrap_err()
-                .starts_with("object cannot be read")
+        let reason = unreadable.review().unwrap_err();
+        assert!(reason.starts_with("object cannot be read"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn an_object_made_to_take_memory_is_not_read() {
+        let many = json!({"spec": vec![json!([0]); 400_000]});
+        let guard = || Guard::new(Config::default(), NoLookup).unwrap();
+        let webhook = Webhook::new(guard(), Arc::default(), Limits::for_memory(64 << 20));
+        let stored = stored("argoproj.io", "Rollout", &many);
+        let reason = webhook.judge_stored(Arc::new(guard()), stored).await;
+        assert_eq!(
+            reason.unwrap_err(),
+            "it takes more memory than one review may have"
         );
     }
 }

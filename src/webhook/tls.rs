@@ -1,140 +1,60 @@
-//! The certificate: read from files, checked, and exchanged while the server runs.
+//! The certificate: read from files or a Secret, checked, and exchanged while the server runs.
 //!
 //! kubelet exchanges a mounted Secret by renaming a symbolic link, `..data`, so a watch on the
 //! file itself never fires. The files are read again every few seconds and compared by content. A
-//! pair that cannot be used never replaces one that can, and open connections go on.
+//! Secret that is not mounted is watched (`tls/secret.rs`). A pair that cannot be used never
+//! replaces one that can, and open connections go on.
 
-use std::path::{Path, PathBuf};
+pub(crate) mod pair;
+mod secret;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{fs, io};
 
-use arc_swap::ArcSwap;
 use jiff::{Timestamp, ToSpan};
+use k8s_openapi::ByteString;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
-use crate::report::metrics::{Metrics, ResultLabel};
+use self::pair::{AUTHORITIES, Content, Pair, Places, validity};
+pub use self::pair::{Files, TlsError};
+use crate::object_name::ObjectName;
+use crate::report::metrics::{CertificateLabel, Metrics, ResultLabel};
 
 /// The names in a certificate that is made here.
 pub const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Where the certificate and its key are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// PEM: the server's own certificate, then its issuers.
-    pub certificate: PathBuf,
-    /// PEM: its private key.
-    pub key: PathBuf,
-}
-
-/// Why a certificate cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{flag} {}: {error}; name a file that this process may read", .path.display())]
-    Unreadable {
-        /// The flag that names the file.
-        flag: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// The certificate file holds none, or half of one.
-    #[error(
-        "--tls-cert {}: {reason}; write PEM blocks \"BEGIN CERTIFICATE\", \
-         the server's own certificate first, then its issuers",
-        .path.display()
-    )]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The key file holds none, or half of one.
-    #[error(
-        "--tls-key {}: {reason}; write one PEM block \"BEGIN PRIVATE KEY\", without a passphrase",
-        .path.display()
-    )]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The key is another certificate's.
-    #[error(
-        "--tls-key {} is not the key of the first certificate in --tls-cert {}; \
-         give both files of one Secret, and put the server's own certificate before its issuers",
-        .0.key.display(), .0.certificate.display()
-    )]
-    Mismatch(Files),
-    /// The certificate is out of date.
-    #[error("--tls-cert {}: it expired at {ended}; renew it", .path.display())]
-    Expired {
-        /// The file.
-        path: PathBuf,
-        /// Its last second.
-        ended: Timestamp,
-    },
-    /// The certificate is for later.
-    #[error(
-        "--tls-cert {}: it holds only from {begins} on; compare the clocks of this machine and of \
-         the issuer",
-        .path.display()
-    )]
-    NotYetValid {
-        /// The file.
-        path: PathBuf,
-        /// Its first second.
-        begins: Timestamp,
-    },
-    /// No certificate could be made.
-    #[error("no certificate could be made: {0}; give one by --tls-cert and --tls-key")]
-    Own(#[from] rcgen::Error),
-    /// The cryptography does not offer what is needed.
-    #[error("TLS cannot be set up: {0}")]
-    Setup(#[from] rustls::Error),
-}
-
 /// The certificate that is served now.
 #[derive(Debug)]
 pub struct Certificates {
-    current: ArcSwap<CertifiedKey>,
-    watched: Option<Watched>,
+    /// `None`: there is none yet, and every handshake fails.
+    current: watch::Sender<Option<Arc<CertifiedKey>>>,
+    source: Source,
+    seen: Mutex<Seen>,
     metrics: Arc<Metrics>,
 }
 
-/// The files that it came from.
+/// Where the certificate comes from.
 #[derive(Debug)]
-struct Watched {
-    files: Files,
-    seen: Mutex<Seen>,
+enum Source {
+    /// It was made here, so nothing can change.
+    Own,
+    Files(Files),
+    Secret(ObjectName),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seen {
+    /// What the Secret holds now; `None` without one.
+    secret: Option<Content>,
     /// What the current certificate was made of.
-    served: Content,
-    /// What was said of the files last, so that it is said once.
+    served: Option<Content>,
+    /// What was said of the source last, so that it is said once.
     complaint: Option<String>,
-}
-
-#[derive(PartialEq, Eq)]
-struct Content {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
-
-/// A certificate with its key, fit to be served.
-struct Pair {
-    certified: CertifiedKey,
-    ends: Timestamp,
 }
 
 // === impl Certificates ===
@@ -145,20 +65,18 @@ impl Certificates {
     /// # Errors
     /// Names the file that cannot be used, and the cure.
     pub fn from_files(files: Files, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        let served = files.read()?;
-        let pair = files.pair(&served, Timestamp::now())?;
-        metrics.certificate_expiry.set(pair.ends.as_second());
-        Ok(Self {
-            current: ArcSwap::from_pointee(pair.certified),
-            watched: Some(Watched {
-                files,
-                seen: Mutex::new(Seen {
-                    served,
-                    complaint: None,
-                }),
-            }),
-            metrics,
-        })
+        let content = files.read()?;
+        let pair = content.check(&files.places(), Timestamp::now())?;
+        let certificates = Self::new(Source::Files(files), metrics);
+        certificates.serve(pair);
+        certificates.seen().served = Some(content);
+        Ok(certificates)
+    }
+
+    /// Serves nothing until [`Certificates::follow`] has seen a pair in the Secret.
+    #[must_use]
+    pub fn from_secret(name: ObjectName, metrics: Arc<Metrics>) -> Self {
+        Self::new(Source::Secret(name), metrics)
     }
 
     /// Makes a self-signed certificate for this machine, and gives its PEM too. The key is nowhere
@@ -191,15 +109,23 @@ impl Certificates {
             .map_err(|reason| rustls::Error::General(reason.to_owned()))?;
         let chain = vec![certificate.der().clone()];
         let certified = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider())?;
-        metrics
-            .certificate_expiry
-            .set(ends(certificate.der()).map_or(0, Timestamp::as_second));
-        let certificates = Self {
-            current: ArcSwap::from_pointee(certified),
-            watched: None,
-            metrics,
-        };
+        let (begins, ends) = validity(certificate.der()).unwrap_or_default();
+        let certificates = Self::new(Source::Own, metrics);
+        certificates.serve(Pair {
+            certified,
+            begins,
+            ends,
+        });
         Ok((certificates, certificate.pem()))
+    }
+
+    fn new(source: Source, metrics: Arc<Metrics>) -> Self {
+        Self {
+            current: watch::Sender::new(None),
+            source,
+            seen: Mutex::default(),
+            metrics,
+        }
     }
 
     /// TLS 1.2 and 1.3 with this certificate, for HTTP/2 and HTTP/1.1.
@@ -216,143 +142,111 @@ impl Certificates {
         Ok(Arc::new(config))
     }
 
-    /// Looks at the files again, and serves what they hold now, if it can be used.
+    /// Waits until there is a certificate to serve.
+    pub async fn served(&self) {
+        // The sender is in self, so this cannot fail.
+        let _ = self.current.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Looks at the source again, and serves what it holds now, if it can be used.
     pub fn look_again(&self) {
-        let Some(Watched { files, seen }) = &self.watched else {
-            return;
+        let mut seen = self.seen();
+        let content = match &self.source {
+            Source::Own => return,
+            Source::Files(files) => files.read(),
+            Source::Secret(name) => seen
+                .secret
+                .clone()
+                .ok_or_else(|| TlsError::Absent(name.clone())),
         };
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let looked = files.read().and_then(|content| {
-            if content == seen.served {
+        let looked = content.and_then(|content| {
+            if seen.served.as_ref() == Some(&content) {
                 return Ok(None);
             }
-            let pair = files.pair(&content, Timestamp::now())?;
+            let pair = content.check(&self.source.places(), Timestamp::now())?;
             Ok(Some((content, pair)))
         });
         match looked {
             Ok(None) => seen.complaint = None,
             Ok(Some((content, pair))) => {
-                *seen = Seen {
-                    served: content,
-                    complaint: None,
-                };
-                self.current.store(Arc::new(pair.certified));
-                self.metrics.certificate_expiry.set(pair.ends.as_second());
+                let ends = pair.ends;
+                self.serve(pair);
+                seen.served = Some(content);
+                seen.complaint = None;
                 self.count("success");
-                let file = files.certificate.display();
-                tracing::info!(%file, ends = %pair.ends, "serving the new certificate");
+                let place = self.source.places().certificate;
+                tracing::info!(%place, %ends, "serving the new certificate");
             }
             Err(error) => {
                 let complaint = Some(error.to_string());
                 if seen.complaint != complaint {
                     seen.complaint = complaint;
+                    match (&seen.served, &error) {
+                        // How every installation begins.
+                        (None, TlsError::Absent(_)) => {
+                            tracing::info!("no certificate is served yet: {error}");
+                            return;
+                        }
+                        (None, _) => tracing::error!("{error}; no certificate is served yet"),
+                        (Some(_), _) => {
+                            tracing::error!("{error}; the certificate before it is still served");
+                        }
+                    }
                     self.count("failure");
-                    tracing::error!("{error}; the certificate before it is still served");
                 }
             }
         }
+    }
+
+    /// What the Secret holds now; `None` without one.
+    fn take(&self, data: Option<&BTreeMap<String, ByteString>>) {
+        let authorities = data.and_then(|data| data.get(AUTHORITIES));
+        let signs = authorities.and_then(|pem| pair::certificates(&pem.0).ok()?.into_iter().next());
+        if let Some((_, ends)) = signs.and_then(|authority| validity(&authority)) {
+            self.expires("ca", ends);
+        }
+        self.seen().secret = data.and_then(Content::of_secret);
+        self.look_again();
+    }
+
+    fn serve(&self, pair: Pair) {
+        self.expires("serving", pair.ends);
+        self.current.send_replace(Some(Arc::new(pair.certified)));
+    }
+
+    fn expires(&self, certificate: &'static str, ends: Timestamp) {
+        let label = CertificateLabel { certificate };
+        let expiry = self.metrics.certificate_expiry.get_or_create(&label);
+        expiry.set(ends.as_second());
     }
 
     fn count(&self, result: &'static str) {
         let label = ResultLabel { result };
         self.metrics.certificate_reloads.get_or_create(&label).inc();
     }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        self.current.borrow().clone()
     }
 }
 
-// === impl Files ===
+// === impl Source ===
 
-impl Files {
-    /// Both files as they are at one time.
-    fn read(&self) -> Result<Content, TlsError> {
-        let mut certificate = read("--tls-cert", &self.certificate)?;
-        loop {
-            let key = read("--tls-key", &self.key)?;
-            // They may have been exchanged in between; then this key belongs to neither, or the other.
-            let again = read("--tls-cert", &self.certificate)?;
-            if again == certificate {
-                return Ok(Content { certificate, key });
-            }
-            certificate = again;
+impl Source {
+    fn places(&self) -> Places {
+        match self {
+            Self::Files(files) => files.places(),
+            Self::Secret(name) => Places::of_secret(name),
+            Self::Own => Places {
+                certificate: String::new(),
+                key: String::new(),
+            },
         }
     }
-
-    fn pair(&self, content: &Content, now: Timestamp) -> Result<Pair, TlsError> {
-        let bad_certificate = |reason: String| TlsError::Certificate {
-            path: self.certificate.clone(),
-            reason,
-        };
-        let bad_key = |reason: String| TlsError::Key {
-            path: self.key.clone(),
-            reason,
-        };
-        let chain = CertificateDer::pem_slice_iter(&content.certificate)
-            .collect::<Result<Vec<_>, pem::Error>>()
-            .map_err(|error| bad_certificate(malformed(&error)))?;
-        let Some(leaf) = chain.first() else {
-            return Err(bad_certificate(malformed(&pem::Error::NoItemsFound)));
-        };
-        let (begins, ends) =
-            validity(leaf).ok_or_else(|| bad_certificate("it cannot be decoded".to_owned()))?;
-        let key = PrivateKeyDer::from_pem_slice(&content.key)
-            .map_err(|error| bad_key(malformed(&error)))?;
-        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => TlsError::Mismatch(self.clone()),
-                rustls::Error::InvalidCertificate(_) => bad_certificate(error.to_string()),
-                error => bad_key(error.to_string()),
-            })?;
-        let path = self.certificate.clone();
-        if now < begins {
-            return Err(TlsError::NotYetValid { path, begins });
-        }
-        if now > ends {
-            return Err(TlsError::Expired { path, ended: ends });
-        }
-        Ok(Pair { certified, ends })
-    }
-}
-
-impl std::fmt::Debug for Content {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The key must not get into a log.
-        f.debug_struct("Content").finish_non_exhaustive()
-    }
-}
-
-/// What is wrong with a PEM file; rustls lists the bytes.
-fn malformed(error: &pem::Error) -> String {
-    match error {
-        pem::Error::NoItemsFound => "it holds none",
-        pem::Error::MissingSectionEnd { .. } => "it ends in the middle of a block",
-        pem::Error::IllegalSectionStart { .. } => "it has a malformed BEGIN line",
-        pem::Error::Base64Decode(_) => "it holds a block that is not base64",
-        error => return error.to_string(),
-    }
-    .to_owned()
-}
-
-fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::Unreadable {
-        flag,
-        path: path.to_owned(),
-        error,
-    })
-}
-
-/// The first and the last second of a certificate.
-fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let validity = certificate.validity();
-    let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-    Some((time(validity.not_before)?, time(validity.not_after)?))
-}
-
-fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    validity(certificate).map(|(_, ends)| ends)
 }

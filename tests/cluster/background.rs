@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -548,7 +549,8 @@ async fn case_87_an_api_that_fails_drops_events_and_holds_up_nothing() {
         let scene = Scene::new();
         let faulty = Faulty::start(answer);
         let healthy = scene.cluster.client().await;
-        let client = with_events_elsewhere(&healthy, &faulty);
+        let is_event = |path: &str| path.starts_with("/apis/events.k8s.io/");
+        let client = partly_elsewhere(&healthy, &faulty, is_event);
         let judgement = Judgement::start(client, &scene, Ok(missing()), QUICK);
         judgement.shows(MISSING, 0.0).await;
         for name in ["a", "b", "c"] {
@@ -562,14 +564,50 @@ async fn case_87_an_api_that_fails_drops_events_and_holds_up_nothing() {
     }
 }
 
-/// The real API server, but for Events.
-fn with_events_elsewhere(healthy: &Client, faulty: &Faulty) -> Client {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_cannot_be_listed_is_named_and_makes_no_number_until_it_can() {
+    let scene = Scene::new();
+    scene.apply(&deployment("web", "512m"));
+    let json = "Content-Type: application/json";
+    let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","reason":"InternalError","code":500}"#;
+    let faulty = Faulty::start(Answer::Http("500 Internal Server Error", json, body));
+    let is_healed = Arc::new(AtomicBool::new(false));
+    let healed = Arc::clone(&is_healed);
+    let healthy = scene.cluster.client().await;
+    let client = partly_elsewhere(&healthy, &faulty, move |path| {
+        path == "/apis/batch/v1/cronjobs" && !healed.load(Ordering::SeqCst)
+    });
+    let judgement = Judgement::start(client, &scene, Ok(ImageState::Exists), QUICK);
+    let available = "forestall_kind_available{resource=\"cronjobs.batch\"}";
+    judgement.shows(available, 0.0).await;
+    let others = "forestall_would_refuse{rule=\"unignored-live-fields\"}";
+    judgement.shows(others, 0.0).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        judgement.number(IMPOSSIBLE),
+        None,
+        "a number that lacks a kind"
+    );
+    is_healed.store(true, Ordering::SeqCst);
+    judgement.shows(IMPOSSIBLE, 1.0).await;
+    judgement.shows(available, 1.0).await;
+}
+
+/// The real API server, but for some paths.
+fn partly_elsewhere(
+    healthy: &Client,
+    faulty: &Faulty,
+    is_elsewhere: impl Fn(&str) -> bool + Send + 'static,
+) -> Client {
     let elsewhere = kube::Config::new(faulty.server.parse().unwrap());
     let elsewhere = Client::try_from(elsewhere).unwrap();
     let healthy = healthy.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
-        let is_event = request.uri().path().starts_with("/apis/events.k8s.io/");
-        let client = if is_event { &elsewhere } else { &healthy };
+        let client = if is_elsewhere(request.uri().path()) {
+            &elsewhere
+        } else {
+            &healthy
+        };
         let client = client.clone();
         async move { client.send(request).await }
     });

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and nobody reads its documentation"
 )]
 
+#[path = "../support/cgroup.rs"]
+mod cgroup;
 #[path = "../support/control_plane.rs"]
 mod control_plane;
 #[path = "../support/faulty.rs"]
@@ -19,13 +21,19 @@ mod go;
 mod pki;
 #[path = "../support/registry.rs"]
 mod registry_server;
+#[path = "../support/siege.rs"]
+mod siege;
 #[path = "../support/site.rs"]
 mod site;
 
 mod background;
+mod certificates;
+mod chart;
+mod doctor;
 mod doors;
 mod incidents;
 mod leader;
+mod memory;
 mod patched;
 mod pull_secrets;
 mod requests;

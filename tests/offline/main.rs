@@ -21,9 +21,13 @@ mod pki;
 mod registry_server;
 #[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/siege.rs"]
+mod siege;
 
 mod catalogue;
+mod certs;
 mod check;
+mod doctor;
 mod documents;
 mod image_reference;
 mod pages;

@@ -1,6 +1,7 @@
 //! `forestall serve` as a process.
 
 mod load;
+mod memory;
 mod reload;
 mod start;
 mod stop;

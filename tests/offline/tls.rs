@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use axum::Router;
 use axum::routing::get;
-use forestall::report::metrics::{Metrics, ResultLabel};
+use forestall::report::metrics::{CertificateLabel, Metrics, ResultLabel};
 use forestall::webhook::server::{Limits, Server};
 use forestall::webhook::tls::{Certificates, Files};
 use rustls::ClientConfig;
@@ -135,7 +135,7 @@ fn case_93_unusable_files_are_refused_with_the_file_and_the_cure() {
     assert_eq!(
         refused(&one.certificate, &other.key),
         "--tls-key DIR/tls.key is not the key of the first certificate in --tls-cert DIR/tls.crt; \
-         give both files of one Secret, and put the server's own certificate before its issuers"
+         give both of one pair, and put the server's own certificate before its issuers"
     );
     let expired = between(2000, 2020);
     assert_eq!(
@@ -359,7 +359,11 @@ async fn without_files_a_certificate_for_this_machine_is_made() {
     let certificates = Arc::new(certificates);
     let port = serve(&certificates, &metrics).await;
     certificates.look_again();
-    assert!(metrics.certificate_expiry.get() > 1_750_000_000);
+    let certificate = "serving";
+    let expiry = metrics
+        .certificate_expiry
+        .get_or_create(&CertificateLabel { certificate });
+    assert!(expiry.get() > 1_750_000_000);
     // curl, because a person will use curl.
     let directory = tempfile::tempdir().unwrap();
     let trusted = directory.path().join("forestall.pem");

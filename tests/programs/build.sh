@@ -5,6 +5,8 @@
 # kube-apiserver or containerd-shim-runc-v2. A folder with Go files is built itself. Programs live
 # outside the clone, by the hash of what they are made of, and are built when absent. The first
 # build of the Kubernetes programs takes minutes, later ones none.
+#
+# FORESTALL_KUBERNETES=1.34 takes the programs that the folder kubernetes-1.34 names from there.
 set -euo pipefail
 
 name=${1:?usage: build.sh NAME}
@@ -19,7 +21,12 @@ if compgen -G "$here/$name/*.go" >/dev/null; then
     module=$here/$name
     package=.
 else
-    read -r module package < <(for mod in "$here"/*/go.mod; do tools "${mod%/go.mod}"; done |
+    # Every version of Kubernetes has the same programs, so only one of them is looked at.
+    modules=("$here/kubernetes${FORESTALL_KUBERNETES:+-$FORESTALL_KUBERNETES}")
+    for mod in "$here"/*/go.mod; do
+        [[ $mod == "$here"/kubernetes-* ]] || modules+=("${mod%/go.mod}")
+    done
+    read -r module package < <(for module in "${modules[@]}"; do tools "$module"; done |
         grep -E "/$name\$|go\.$name\.io/") || true
 fi
 if [[ -z $module ]]; then
@@ -28,7 +35,7 @@ if [[ -z $module ]]; then
 fi
 
 flags='-s -w'
-if [[ $module == "$here/kubernetes" ]]; then
+if [[ $module == "$here"/kubernetes* ]]; then
     # Without them the programs call themselves v0.0.0, and kubeVersion checks of charts fail.
     version=$(sed -En 's|^\s*k8s.io/kubernetes (v[0-9.]+).*|\1|p' "$module/go.mod")
     IFS=. read -r major minor _ <<<"${version#v}"

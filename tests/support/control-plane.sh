@@ -2,7 +2,9 @@
 # A real Kubernetes control plane on loopback, without nodes: etcd, kube-apiserver,
 # kube-controller-manager. Needs no root.
 #
-#     tests/support/control-plane.sh STATE [AUDIT_POLICY]
+#     tests/support/control-plane.sh STATE [AUDIT_POLICY [ADDRESS]]
+#
+# With ADDRESS it is served there, for the node of node.sh.
 #
 # STATE is a folder that is empty or not there yet. When the cluster answers, the script writes
 # STATE/kubeconfig (the administrator's) and prints its path; everything else goes to STATE/log,
@@ -13,6 +15,7 @@ set -euo pipefail
 
 state=${1:?usage: control-plane.sh STATE [AUDIT_POLICY]}
 audit_policy=${2:+$(realpath "$2")}
+address=${3:-127.0.0.1}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$state"
 if [[ -n $(ls -A "$state") ]]; then
@@ -20,7 +23,8 @@ if [[ -n $(ls -A "$state") ]]; then
     exit 1
 fi
 state=$(cd "$state" && pwd)
-children=()
+# shellcheck source=tests/support/processes.sh
+source "$here/processes.sh"
 
 # Nothing in here is worth a graceful end, and nothing may outlive it.
 end() {
@@ -37,24 +41,6 @@ end() {
 }
 trap end EXIT
 trap 'exit 1' INT TERM HUP
-
-# run NAME PROGRAM ARGUMENT...: in the background; it ends with this script even where that is killed.
-run() {
-    local name=$1
-    shift
-    setpriv --pdeathsig KILL "$@" >"$state/log/$name.log" 2>&1 </dev/null &
-    children+=($!)
-}
-
-# until_true SECONDS COMMAND...: fails when the time is up, or when the newest child has ended.
-until_true() {
-    local ends=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < ends)) && kill -0 "${children[-1]}" 2>/dev/null || return 1
-        sleep 0.1
-    done
-}
 
 for program in etcd kube-apiserver kube-controller-manager kubectl; do
     declare "${program//-/_}=$("$here/../programs/build.sh" "$program")"
@@ -75,12 +61,13 @@ sign() {
     openssl req -new -key "$1.key" -subj "$2" |
         openssl x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -out "$1.crt" -days 30 -extfile <(
             echo "extendedKeyUsage=$3"
-            echo "subjectAltName=DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1"
+            echo "subjectAltName=DNS:localhost,DNS:kubernetes.default.svc,IP:$address,IP:127.0.0.1,IP:10.96.0.1"
         ) 2>/dev/null
 }
 sign server /CN=kube-apiserver serverAuth
 sign administrator /O=system:masters/CN=administrator clientAuth
 sign controllers /CN=system:kube-controller-manager clientAuth
+sign node /O=system:nodes/CN=system:node:node serverAuth,clientAuth
 
 # kubeconfig NAME: for the user of that certificate, to standard output.
 kubeconfig() {
@@ -90,7 +77,7 @@ kind: Config
 clusters:
   - name: local
     cluster:
-      server: https://127.0.0.1:$port
+      server: https://$address:$port
       certificate-authority-data: $(base64 -w0 ca.crt)
 users:
   - name: $1
@@ -119,22 +106,31 @@ audit=()
 if [[ -n $audit_policy ]]; then
     audit=(--audit-policy-file="$audit_policy" --audit-log-path="$state/audit.log")
 fi
+if (($# < 3)); then
+    # Loopback is no address that the endpoint reconciler would publish.
+    reach=(--endpoint-reconciler-type=none)
+    # What only nodes need.
+    idle=,-node-ipam-controller,-node-lifecycle-controller,-taint-eviction-controller,-persistentvolume-attach-detach-controller
+else
+    reach=(--advertise-address="$address" --kubelet-preferred-address-types=InternalIP
+        --kubelet-client-certificate=administrator.crt --kubelet-client-key=administrator.key)
+    idle=
+fi
 answers() { "$kubectl" --kubeconfig "$state/pki/unready" get --raw /readyz; }
 for _ in {1..10}; do
     # Below the range from which the kernel gives ports to others.
     port=$((20000 + RANDOM % 12000))
     kubeconfig administrator >unready
     # Without aggregator routing a webhook's Service may be an ExternalName one, so it can be here.
-    # Loopback is no address that the endpoint reconciler would publish.
     run kube-apiserver "$kube_apiserver" --etcd-servers="http://$etcd_address" \
-        --bind-address=127.0.0.1 --secure-port=$port \
+        --bind-address="$address" --secure-port=$port \
         --tls-cert-file=server.crt --tls-private-key-file=server.key --cert-dir="$state/pki" \
-        --client-ca-file=ca.crt --authorization-mode=RBAC --allow-privileged=true \
+        --client-ca-file=ca.crt --authorization-mode=Node,RBAC --allow-privileged=true \
         --service-account-issuer=https://kubernetes.default.svc \
         --service-account-key-file=service-accounts.pub \
         --service-account-signing-key-file=service-accounts.key \
         --service-cluster-ip-range=10.96.0.0/24 \
-        --endpoint-reconciler-type=none --enable-aggregator-routing=false "${audit[@]}"
+        --enable-aggregator-routing=false "${reach[@]}" "${audit[@]}"
     if until_true 60 answers; then
         break
     fi
@@ -144,23 +140,17 @@ for _ in {1..10}; do
 done
 answers >/dev/null
 
-# --- kube-controller-manager, without what only nodes need ---------------------------------------
+# --- kube-controller-manager ---------------------------------------------------------------------
 kubeconfig controllers >controllers.kubeconfig
 run kube-controller-manager "$kube_controller_manager" --kubeconfig=controllers.kubeconfig \
     --secure-port=0 --leader-elect=false --use-service-account-credentials=true \
     --service-account-private-key-file=service-accounts.key --root-ca-file=ca.crt \
-    --controllers='*,-node-ipam-controller,-node-lifecycle-controller,-taint-eviction-controller,-persistentvolume-attach-detach-controller'
+    --controllers="*$idle"
 until_true 60 "$kubectl" --kubeconfig unready --namespace default get serviceaccount default
 
+kubeconfig node >node.kubeconfig
 mv unready "$state/kubeconfig"
 echo "$state/kubeconfig"
 
 # --- until nobody holds the other end ---------------------------------------------------------------
-while read -r -t 1 _ || (($? > 128)); do
-    for child in "${children[@]}"; do
-        if ! kill -0 "$child" 2>/dev/null; then
-            echo "a part of the control plane has ended" >&2
-            exit 1
-        fi
-    done
-done
+until_nobody_listens 'control plane'

@@ -1,5 +1,7 @@
 //! A real API server for the tests of this process, and the real kubectl.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +24,7 @@ pub struct ControlPlane {
     namespaces: AtomicU32,
     /// Holds the other end of the script's standard input, without which the cluster ends: so it
     /// does not outlive this process, however that ends.
-    _supervisor: Child,
+    supervisor: Child,
 }
 
 /// What a program printed.
@@ -49,32 +51,46 @@ impl ControlPlane {
             .tempdir()
             .unwrap()
             .keep();
-        let mut supervisor = Command::new(support.join("control-plane.sh"))
-            .arg(&state)
-            .arg(support.join("audit-policy.yaml"))
+        let policy = support.join("audit-policy.yaml");
+        Self::by_script("control-plane.sh", [state, policy])
+    }
+
+    /// The cluster of a script that prints its kubeconfig, and ends it when its input ends.
+    pub fn by_script<Argument: AsRef<OsStr>>(
+        script: &str,
+        arguments: impl IntoIterator<Item = Argument>,
+    ) -> Self {
+        let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
+        let mut supervisor = Command::new(support.join(script))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("bash is needed to start the control plane");
+            .expect("bash is needed to start a cluster");
         let mut line = String::new();
         BufReader::new(supervisor.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
         assert!(
             !line.is_empty(),
-            "the control plane does not start; its last lines are above"
+            "{script} does not bring up a cluster; its last lines are above"
         );
         Self {
             kubeconfig: PathBuf::from(line.trim_end()),
             kubectl: go_program("kubectl"),
             namespaces: AtomicU32::new(0),
-            _supervisor: supervisor,
+            supervisor,
         }
     }
 
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// The program kubectl.
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
     }
 
     /// The audit log: one JSON event in each line.
@@ -126,6 +142,14 @@ impl ControlPlane {
     /// An administrator's client, for the runtime of the calling test.
     pub async fn client(&self) -> Client {
         Client::try_from(self.config().await).unwrap()
+    }
+}
+
+impl Drop for ControlPlane {
+    /// Waits for its end, so that nothing of it disturbs what comes next.
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
     }
 }
 

@@ -138,8 +138,19 @@ impl Forestall {
         Self::start_with(cluster.kubeconfig(), config, &[])
     }
 
-    /// The same by another kubeconfig and with more arguments.
-    pub fn start_with(kubeconfig: &Path, config: &str, arguments: &[&str]) -> Self {
+    /// The same by another kubeconfig and with more flags.
+    pub fn start_with(kubeconfig: &Path, config: &str, flags: &[&str]) -> Self {
+        let [certificate, key] = ["tls.crt", "tls.key"].map(|file| pki().path(file));
+        let [certificate, key] = [&certificate, &key].map(|path| path.to_str().unwrap());
+        let listen = ["--listen", "127.0.0.1:0"];
+        let tls = ["--tls-cert", certificate, "--tls-key", key];
+        let forestall = Self::launch(kubeconfig, config, &[&listen[..], &tls, flags].concat());
+        eventually("readiness", || forestall.is_ready());
+        forestall
+    }
+
+    /// Starts it with these flags, and waits until it says where it listens.
+    pub fn launch(kubeconfig: &Path, config: &str, flags: &[&str]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("forestall.yaml");
         fs::write(&path, config).unwrap();
@@ -157,10 +168,8 @@ impl Forestall {
                 "serve",
             ])
             .args([Path::new("--config"), &path])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args([Path::new("--tls-cert"), &pki().path("tls.crt")])
-            .args([Path::new("--tls-key"), &pki().path("tls.key")])
-            .args(arguments)
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(flags)
             .env("KUBECONFIG", kubeconfig)
             .env("PID_FILE", files.path().join("pid"))
             .stdin(Stdio::piped())
@@ -179,10 +188,11 @@ impl Forestall {
         });
         let (address, admin) = forestall.addresses().unwrap();
         (forestall.port, forestall.admin) = (address.port(), admin);
-        eventually("readiness", || {
-            forestall.get("/readyz").starts_with("HTTP/1.1 200")
-        });
         forestall
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.get("/readyz").starts_with("HTTP/1.1 200")
     }
 
     /// Where it listens, as it says itself.
@@ -228,6 +238,11 @@ impl Forestall {
     /// What it has logged until now.
     pub fn log(&self) -> String {
         fs::read_to_string(self.files.path().join("log")).unwrap()
+    }
+
+    /// Where /metrics is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// The text of /metrics.
@@ -342,7 +357,7 @@ fn configuration(
 }
 
 /// What the program itself says that it watches.
-fn rules(only_repairs: bool) -> Vec<Value> {
+pub fn rules(only_repairs: bool) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forestall"));
     let catalogue = run(command.args(["rules", "-o", "json"]), "");
     let catalogue: Vec<Value> = serde_json::from_str(&catalogue.stdout).unwrap();

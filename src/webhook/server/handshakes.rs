@@ -95,7 +95,7 @@ fn reason(error: &io::Error) -> String {
             | AlertDescription::CertificateExpired,
         )) => format!(
             "{error}; it does not accept the certificate: its caBundle must hold the issuer of \
-             --tls-cert, and the certificate the name that it calls"
+             the certificate, and the certificate the name that it calls"
         ),
         _ => error.to_string(),
     }

@@ -37,6 +37,20 @@ fn the_catalogue_is_printed_whole() {
             );
             assert_eq!(rule["operations"], json!(["CREATE", "UPDATE"]));
             assert_eq!(rule["apiVersions"], json!(["*"]));
+            assert_eq!(rule["scope"], "Namespaced");
+            let permissions = listed["permissions"].as_array().unwrap();
+            let watch = permissions
+                .iter()
+                .find(|permission| permission["apiGroups"] == json!([kind.group]))
+                .unwrap();
+            assert!(
+                watch["resources"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&json!(kind.plural)),
+                "{watch}"
+            );
+            assert_eq!(watch["verbs"], json!(["list", "watch"]));
         }
         assert!(
             text.contains(meta.name) && text.contains(meta.summary),

@@ -58,6 +58,23 @@ fn wrong_flags_and_files_are_refused_with_the_cure() {
         command.args(["--no-cluster", "--tls-cert", "tls.crt"]);
     });
     assert!(half.contains("--tls-key <FILE>"), "{half}");
+    for secret in ["forestall-tls", "a/b/c", "/b", "a/"] {
+        let refusal = refused(|command| {
+            command.args(["--tls-secret", secret, "--tls-service", "forestall"]);
+            command.args(["--webhook-configuration", "forestall", "--lease", "a/b"]);
+        });
+        let reason = format!("{secret:?} names no object; write NAMESPACE/NAME");
+        assert!(refusal.contains(&reason), "{refusal}");
+    }
+    let alone = refused(|command| {
+        command.args(["--tls-secret", "forestall/forestall-tls"]);
+    });
+    assert!(alone.contains("--tls-service <NAME>"), "{alone}");
+    let both = refused(|command| {
+        command.args(["--tls-secret", "a/b", "--tls-service", "c", "--no-cluster"]);
+        command.args(["--webhook-configuration", "d", "--lease", "a/b"]);
+    });
+    assert!(both.contains("cannot be used with"), "{both}");
     let missing = refused(|command| {
         command.args([
             "--no-cluster",
@@ -84,6 +101,17 @@ fn wrong_flags_and_files_are_refused_with_the_cure() {
             .env("HOME", "/nonexistent");
     });
     assert!(cluster.contains("or give --no-cluster"), "{cluster}");
+    let lease = refused(|command| {
+        command.args(["--lease", "forestall"]);
+    });
+    assert!(
+        lease.contains("\"forestall\" names no Lease; write NAMESPACE/NAME"),
+        "{lease}"
+    );
+    let alone = refused(|command| {
+        command.args(["--no-cluster", "--lease", "forestall/forestall"]);
+    });
+    assert!(alone.contains("cannot be used with"), "{alone}");
 }
 
 #[tokio::test]
@@ -206,4 +234,18 @@ fn follow_advice(directory: &Path, text: &str) -> String {
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_memory_limit_that_cannot_be_is_refused_with_the_cure() {
+    for (limit, cure) in [
+        ("8Mi", "give the container 64Mi or more"),
+        ("256MiB", "write 256Mi"),
+    ] {
+        let complaint = refused(|command| {
+            command.args(["--no-cluster", "--memory-limit", limit]);
+        });
+        assert!(complaint.contains("--memory-limit"), "{complaint}");
+        assert!(complaint.contains(cure), "{complaint}");
+    }
 }

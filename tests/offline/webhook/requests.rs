@@ -238,10 +238,11 @@ async fn case_20_what_is_too_much_is_shed_at_once_and_without_retry_after() {
 }
 
 #[tokio::test]
-async fn case_20_the_bytes_in_flight_are_bounded_and_given_back() {
+async fn case_20_the_memory_in_flight_is_bounded_and_given_back() {
     let review = create(&deployment("1Gi")).to_string();
+    // It takes some 20 KiB, most of it for its maps.
     let limits = Limits {
-        bytes_in_flight: review.len() * 3 / 2,
+        memory: 32 << 10,
         ..Limits::default()
     };
     let slow = Table {
@@ -260,11 +261,48 @@ async fn case_20_the_bytes_in_flight_are_bounded_and_given_back() {
     );
     assert!(first.allowed());
     for shed in [by_length, by_chunks] {
-        assert_eq!(shed.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            shed.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{}",
+            shed.text
+        );
         assert!(!shed.headers.contains_key("retry-after"));
     }
-    door.counted("forestall_requests_shed_total{reason=\"bytes\"} 2");
+    door.counted("forestall_requests_shed_total{reason=\"memory\"} 2");
     assert!(door.post("/validate", chunked()).await.allowed());
+}
+
+#[tokio::test]
+async fn what_could_never_be_judged_within_the_memory_is_admitted_and_said() {
+    let door = Door::limited(
+        Guard::new(Config::default(), Table::default()).unwrap(),
+        Limits::for_memory(32 << 20),
+    );
+    // A list of one number takes up to 224 bytes, so 512 KiB of them take 28 MiB, and judged more.
+    let list = format!("[{}0]", "[0],".repeat(128 << 10));
+    let mut object = deployment("512m");
+    object["metadata"]["annotations"] = json!({"here": "@"});
+    let review = create(&object).to_string().replace("\"@\"", &list);
+    let answer = door.post("/validate", review).await;
+    answer.gave_up("more than one review may have; raise --memory-limit");
+    // Nobody's share was kept, and what is usual is judged.
+    let answer = door.validate(&create(&deployment("512m"))).await;
+    assert!(answer.message().contains("512m"));
+}
+
+#[test]
+fn the_limits_follow_the_memory_limit() {
+    assert_eq!(Limits::for_memory(256 << 20), Limits::default());
+    let small = Limits::for_memory(64 << 20);
+    assert_eq!((small.memory, small.body_bytes), (32 << 20, 24 << 20));
+    assert_eq!(Limits::for_memory(usize::MAX).memory, 1 << 30);
+    let peers = forestall::webhook::server::Limits::for_memory;
+    assert_eq!(
+        peers(256 << 20),
+        forestall::webhook::server::Limits::default()
+    );
+    assert_eq!(peers(64 << 20).connections, 630);
 }
 
 #[tokio::test]

@@ -1,0 +1,25 @@
+//! Tests on a real node: the image of the Dockerfile, installed by the chart, asked by the API server
+//! through its Service. They need root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and nobody reads its documentation"
+)]
+
+#[path = "../support/control_plane.rs"]
+mod control_plane;
+#[path = "../support/go.rs"]
+mod go;
+#[path = "../support/node.rs"]
+mod node_under_test;
+
+mod image;
+mod install;
+mod load;
+mod machine;
+mod release;
+mod rollout;
