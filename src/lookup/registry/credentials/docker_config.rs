@@ -63,7 +63,14 @@ trait Fields: Default {
 struct File(Entries);
 
 #[derive(Default)]
-struct Entries(BTreeMap<String, Entry>);
+struct Entries {
+    pairs: BTreeMap<String, Pair>,
+    /// What is wrong with one of them, even where a later one takes its place.
+    problem: Option<Malformed>,
+}
+
+/// User name and password.
+type Pair = (Zeroizing<String>, Zeroizing<String>);
 
 #[derive(Default)]
 struct Entry {
@@ -96,13 +103,15 @@ impl DockerConfig {
         Self::of(read(bytes)?, origin)
     }
 
-    fn of(Entries(entries): Entries, origin: &Origin) -> Result<Self, Malformed> {
-        let credentials = entries.into_iter().map(|(key, entry)| {
-            let (username, password) = entry.names()?;
+    fn of(Entries { pairs, problem }: Entries, origin: &Origin) -> Result<Self, Malformed> {
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let credentials = pairs.into_iter().map(|(key, (username, password))| {
             let credential = Credential::new(username, password, origin.clone());
-            Ok((key, Arc::new(credential)))
+            (key, Arc::new(credential))
         });
-        credentials.collect::<Result<_, _>>().map(Self)
+        Ok(Self(credentials.collect()))
     }
 }
 
@@ -118,7 +127,7 @@ fn read<T: Fields>(bytes: &[u8]) -> Result<T, Malformed> {
 
 impl Entry {
     /// User name and password; `auth` holds over the fields for them.
-    fn names(self) -> Result<(Zeroizing<String>, Zeroizing<String>), Malformed> {
+    fn pair(self) -> Result<Pair, Malformed> {
         let text = |field: Option<Text>| field.map(|Text(text)| text).unwrap_or_default();
         let auth = text(self.auth);
         if auth.is_empty() {
@@ -167,10 +176,13 @@ impl Fields for File {
     fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key.to_ascii_lowercase().as_str() {
             "auths" => {
-                let Entries(all) = &mut self.0;
+                let Self(all) = self;
                 match map.next_value()? {
-                    Some(Object(Entries(entries))) => all.extend(entries),
-                    None => all.clear(),
+                    Some(Object(Entries { pairs, problem })) => {
+                        all.pairs.extend(pairs);
+                        all.problem = all.problem.or(problem);
+                    }
+                    None => all.pairs.clear(),
                 }
                 Ok(())
             }
@@ -184,7 +196,10 @@ impl Fields for Entries {
     fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         let entry: Option<Object<Entry>> = map.next_value()?;
         let entry = entry.map(|Object(entry)| entry).unwrap_or_default();
-        self.0.insert(key.to_owned(), entry);
+        match entry.pair() {
+            Ok(pair) => drop(self.pairs.insert(key.to_owned(), pair)),
+            Err(problem) => self.problem = Some(problem),
+        }
         Ok(())
     }
 }
