@@ -49,5 +49,5 @@ cluster: ## Stage: a real control plane and a real registry
 	cargo test --locked --test cluster
 
 node: ## Stage: the image and the chart on a real node; needs root
-	@.ci/tools.sh buildah runc nft conntrack ip /usr/lib/cni/bridge /etc/ssl/certs/ca-certificates.crt
+	@.ci/tools.sh node
 	cargo test --locked --test node

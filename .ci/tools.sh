@@ -15,6 +15,8 @@ command -v go >/dev/null || fail "go is missing; install Go from https://go.dev/
 declare -A package_of=([cc]="gcc libc6-dev" [openssl]=openssl [wrk]=wrk
     [buildah]=buildah [runc]=runc [nft]=nftables [conntrack]=conntrack [ip]=iproute2
     [/usr/lib/cni/bridge]=containernetworking-plugins [/etc/ssl/certs/ca-certificates.crt]=ca-certificates)
+# The word for all that tests/support/node.sh and image.sh need.
+[[ ${1:-} != node ]] || set -- buildah runc nft conntrack ip /usr/lib/cni/bridge /etc/ssl/certs/ca-certificates.crt
 missing=()
 for program in cc openssl "$@"; do
     command -v "$program" >/dev/null || [[ -e $program ]] || missing+=(${package_of[$program]})

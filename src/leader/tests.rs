@@ -329,6 +329,24 @@ async fn the_lease_of_who_is_cut_off_ends_after_fifteen_seconds_and_its_work_bef
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_deadline_counts_from_when_the_last_renewal_was_sent() {
+    let server = Arc::new(Server::default());
+    let _first = server.start("first");
+    server.until(&["first"]).await;
+    server.set_line("first", Line::Takes(1, 4500));
+    // It has just sent a renewal, whose answer takes its time.
+    let before = server.versions.load(Ordering::SeqCst);
+    while server.versions.load(Ordering::SeqCst) == before {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let sent = Instant::now();
+    sleep(Duration::from_millis(4600)).await;
+    server.set_line("first", Line::Cut);
+    server.until(&[]).await;
+    seconds_between(9.9, 10.1, sent.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_shorter_than_the_deadline_changes_nothing() {
     let server = Arc::new(Server::default());
     let _first = server.start("first");

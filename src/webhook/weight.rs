@@ -149,12 +149,13 @@ mod tests {
                 items.capacity() * size_of::<Value>() + items.iter().map(taken).sum::<usize>()
             }
             Value::Object(map) => {
-                // Ascending keys, which Go writes, leave seven entries to a leaf with its part above.
+                // Ascending keys, which Go writes, leave seven entries to a leaf with its part above; the
+                // last leaf, which has five after a split, is split again by its twelfth.
                 let leaf = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
                 let (leaves, above) = match map.len() {
                     0 => (0, 0),
                     1..12 => (1, 0),
-                    many => (1 + many / 7, 1 + many / 49),
+                    many => (1 + (many - 5) / 7, 1 + many / 49),
                 };
                 let above = above * (leaf + 12 * size_of::<usize>());
                 let entries = map.iter().map(|(key, value)| key.len() + taken(value));

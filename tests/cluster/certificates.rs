@@ -100,7 +100,7 @@ async fn a_secret_that_is_deleted_is_a_rotation_without_a_lost_request() {
     let done = load.stop().await;
     println!("{done:?}");
     assert_eq!(done.failures, Vec::<String>::new());
-    assert!(done.reviews > 100 && done.handshakes > 100, "{done:?}");
+    assert!(done.reviews > 50 && done.handshakes > 50, "{done:?}");
     for replica in [&one, &other] {
         let log = replica.log();
         assert!(

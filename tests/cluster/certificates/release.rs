@@ -263,7 +263,7 @@ async fn reviews(client: Client, namespace: String, done: Arc<AtomicBool>) -> (u
             failures.push(error.to_string());
         }
         made += 1;
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     (made, failures)
 }

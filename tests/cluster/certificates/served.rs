@@ -219,7 +219,7 @@ async fn leaf_and_authority_are_renewed_without_a_lost_request() {
     let done = load.stop().await;
     println!("{done:?}");
     assert_eq!(done.failures, Vec::<String>::new());
-    assert!(done.reviews > 100 && done.handshakes > 100, "{done:?}");
+    assert!(done.reviews > 50 && done.handshakes > 50, "{done:?}");
     for replica in [&one, &other] {
         assert_eq!(replica.reloads("failure"), 0);
         assert_eq!(replica.metrics.handshake_failures.get(), 0);

@@ -84,9 +84,19 @@ fn every_alert_tells_what_it_means_and_where_to_read_on() {
         .map(|alert| alert["alert"].as_str().unwrap())
         .collect();
     assert_eq!(names.len(), alerts.len(), "a name is there twice");
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let told: BTreeSet<_> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("### Forestall"))
+        .collect();
+    assert_eq!(told.len(), alerts.len(), "{told:?}");
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
-        assert!(name.starts_with("Forestall"), "{name}");
+        let is_told = name
+            .strip_prefix("Forestall")
+            .is_some_and(|rest| told.contains(rest));
+        assert!(is_told, "{name} is not in docs/operations.md");
         let page = format!("operations.md#{}", name.to_lowercase());
         let link = alert["annotations"]["runbook_url"].as_str().unwrap();
         assert!(link.ends_with(&page), "{link}");

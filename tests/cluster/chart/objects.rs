@@ -142,6 +142,32 @@ fn the_program_takes_the_arguments_that_it_is_given() {
 }
 
 #[test]
+fn replicas_may_ask_each_other_which_certificate_they_serve() {
+    let policy = |more: &[&str]| {
+        let api_servers = "networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/16";
+        let settings = [&["networkPolicy.enabled=true", api_servers], more].concat();
+        let all = with(&settings);
+        let labels = &the(&all, "Deployment")["spec"]["selector"]["matchLabels"];
+        let replicas = json!({"podSelector": {"matchLabels": labels}});
+        (the(&all, "NetworkPolicy")["spec"].clone(), replicas)
+    };
+    let (own, replicas) = policy(&[]);
+    let ports = json!([{"port": 9443, "protocol": "TCP"}]);
+    let asked = &own["ingress"][0];
+    assert_eq!(asked["ports"], ports);
+    assert_eq!(asked["from"][1], replicas);
+    let asks = json!({"ports": ports, "to": [replicas]});
+    assert!(own["egress"].as_array().unwrap().contains(&asks), "{own}");
+    // cert-manager does not ask.
+    let (other, _) = policy(&["certManager.enabled=true"]);
+    assert!(
+        !other["egress"].as_array().unwrap().contains(&asks),
+        "{other}"
+    );
+    assert_eq!(other["ingress"][0]["from"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn forestall_has_nothing_against_its_own_chart() {
     for name in CASES {
         let folder = tempfile::tempdir().unwrap();
