@@ -5,14 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::evidence::{MemoryRecord, Scalar};
-use crate::lookup::registry::HostSettings;
+use crate::lookup::registry::credentials::{CredentialProviders, RegistryCredentials};
+use crate::lookup::registry::{HostSettings, ImageRewrite, check_rewrites};
 use crate::manifest;
+use crate::review::patch::escape;
 use crate::rules::Rule;
 use crate::rules::catalogue::{self, CATALOGUE, Entry};
 
@@ -45,6 +48,20 @@ pub struct Config {
     pub exemptions: Vec<Exemption>,
     /// How registries are reached, by the host in the image reference, such as docker.io.
     pub registries: BTreeMap<String, HostSettings>,
+    /// A folder laid out as the nodes' /etc/containerd/certs.d, which says how they reach registries
+    /// that have no server and no mirrors under registries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_directory: Option<PathBuf>,
+    /// What other webhooks make of images before the nodes see them; the first that matches is
+    /// applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_rewrites: Vec<ImageRewrite>,
+    /// Registry credentials of Forestall's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_credentials: Option<RegistryCredentials>,
+    /// Plug-ins of kubelet that give credentials, such as ecr-credential-provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_providers: Option<CredentialProviders>,
     /// What is known about Argo CD.
     pub argocd: ArgoCdSettings,
 }
@@ -61,9 +78,17 @@ pub struct RuleSettings {
     /// Whether objects may carry annotations that allow what this guardrail finds. Built in: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_annotations: Option<bool>,
+    /// missing-image: whether the pull secrets of workloads are read, and registries asked with them.
+    /// Built in: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_secrets: Option<bool>,
     /// oom-killed-memory-limit: kills and survivals that are known already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<MemoryRecord>>,
+    /// missing-image: whether an image must be built for a platform that a node has. It takes one GET
+    /// of each image's manifest, which Docker Hub counts as a pull, and watches the nodes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub platforms: bool,
     /// implicit-external-secret-defaults: the organisation's own defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defaults: Option<ExternalSecretDefaults>,
@@ -333,8 +358,33 @@ impl Config {
             settings
                 .check(host)
                 .map_err(|error| (error.pointer(), error.to_string()))?;
+            if settings.trust_denied && !self.reads_pull_secrets() {
+                let message = format!(
+                    "registries.{host}.trustDenied: a workload's pull secret may open what is denied \
+                     without; set rules.missing-image.pullSecrets: true as well"
+                );
+                return Err((format!("/registries/{}/trustDenied", escape(host)), message));
+            }
         }
+        check_rewrites(&self.image_rewrites)
+            .map_err(|error| (error.pointer(), error.to_string()))?;
         self.guardrails().map(drop)
+    }
+
+    /// Whether registries are reached as by the other configuration, and as the same.
+    #[must_use]
+    pub fn has_same_registries(&self, other: &Self) -> bool {
+        self.registries == other.registries
+            && self.hosts_directory == other.hosts_directory
+            && self.image_rewrites == other.image_rewrites
+            && self.registry_credentials == other.registry_credentials
+            && self.credential_providers == other.credential_providers
+    }
+
+    /// Whether the pull secrets of workloads are read.
+    fn reads_pull_secrets(&self) -> bool {
+        let settings = self.rule("missing-image");
+        settings.and_then(|settings| settings.pull_secrets) == Some(true)
     }
 
     /// The settings of a guardrail.
@@ -425,7 +475,9 @@ impl RuleSettings {
     /// The keys given that belong to single guardrails.
     fn own_keys(&self) -> impl Iterator<Item = &'static str> {
         [
+            ("pullSecrets", self.pull_secrets.is_some()),
             ("known", self.known.is_some()),
+            ("platforms", self.platforms),
             ("defaults", self.defaults.is_some()),
         ]
         .into_iter()

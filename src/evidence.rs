@@ -15,8 +15,22 @@ use crate::review::image::ImageReference;
 /// Something that a guardrail must know before it can judge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
-    /// Whether a node could pull this image, and which tags there are if it could not.
-    Image(ImageReference),
+    /// Whether a node could pull an image, and which tags there are if it could not.
+    Image {
+        /// The image.
+        image: ImageReference,
+        /// For whom, where that plays a part: else with no pull secrets.
+        puller: Option<Puller>,
+    },
+    /// For which platforms an image is built.
+    ImagePlatforms {
+        /// The image.
+        image: ImageReference,
+        /// For whom, as above.
+        puller: Option<Puller>,
+    },
+    /// The platforms of the cluster's nodes.
+    NodePlatforms,
     /// The CustomResourceDefinition of a group and plural.
     Definition {
         /// API group.
@@ -30,6 +44,47 @@ pub enum Question {
     ArgoCdServerSideDiff,
     /// Which containers were killed, or survived, under which memory limit.
     MemoryHistory,
+    /// The pull secrets that a node would use for a pod.
+    PullSecrets(Puller),
+}
+
+/// A pod for which a node pulls images, as far as it decides with which pull secrets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Puller {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account, whose pull secrets count if it names none itself.
+    pub service_account: String,
+    /// The pull secrets that it names itself, as written: an empty name names none.
+    pub named: Vec<String>,
+}
+
+/// A pull secret of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullSecret {
+    /// Its name.
+    pub name: String,
+    /// What kubelet makes of it.
+    pub state: PullSecretState,
+}
+
+/// What kubelet makes of a pull secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PullSecretState {
+    /// It reads credentials from it.
+    Usable,
+    /// There is none of that name; kubelet goes on without it.
+    Absent,
+    /// It is of a type, or lacks the key, that kubelet reads; kubelet goes on without it.
+    Ignored {
+        /// Its type.
+        kind: String,
+    },
+    /// kubelet fails over it, and pulls no image for the pod.
+    Malformed {
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// What a registry said of an image.
@@ -37,8 +92,35 @@ pub enum Question {
 pub enum ImageState {
     /// A node could pull it.
     Exists,
+    /// It is there, in a form that nodes with containerd 2.0 or later refuse: a manifest of Docker's
+    /// first schema.
+    Schema1,
     /// Every host that a node would ask says that it is not there.
     Missing(Missing),
+    /// The registry lets nobody read it with the credentials that a node has. Known only where the
+    /// operator says that nodes have no others.
+    Denied {
+        /// Who was asked, and as whom.
+        asked: String,
+    },
+}
+
+/// A kind of machine that images are built for (OCI image specification, "Image Index").
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Platform {
+    /// Such as `linux`.
+    pub os: String,
+    /// Such as `amd64`.
+    pub architecture: String,
+}
+
+/// For which platforms an image is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImagePlatforms {
+    /// A node of any platform pulls it; whether it runs there is not said.
+    Any,
+    /// Nodes of other platforms do not pull it.
+    Only(Vec<Platform>),
 }
 
 /// The proof that an image is missing.
@@ -127,6 +209,10 @@ pub struct Scalar(pub String);
 pub enum Fact {
     /// Answers [`Question::Image`].
     Image(ImageState),
+    /// Answers [`Question::ImagePlatforms`].
+    ImagePlatforms(ImagePlatforms),
+    /// Answers [`Question::NodePlatforms`].
+    NodePlatforms(BTreeSet<Platform>),
     /// Answers [`Question::Definition`]: the spec of the definition.
     Definition(Arc<Value>),
     /// Answers [`Question::ArgoCdVersion`].
@@ -135,6 +221,8 @@ pub enum Fact {
     Flag(bool),
     /// Answers [`Question::MemoryHistory`].
     Memory(Arc<Vec<MemoryRecord>>),
+    /// Answers [`Question::PullSecrets`], in the order in which they are tried.
+    PullSecrets(Vec<PullSecret>),
 }
 
 /// Why something is not known. An unknown never refuses.
@@ -168,6 +256,14 @@ pub enum Unknown {
 /// All that is known for one review.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence(BTreeMap<Question, Result<Fact, Unknown>>);
+
+// === impl Platform ===
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
 
 // === impl Unknown ===
 
@@ -262,13 +358,62 @@ impl Evidence {
             .map_err(Clone::clone)
     }
 
-    /// What is known of an image.
+    /// What is known of an image, pulled for this pod or for any.
     ///
     /// # Errors
     /// Why it is not known.
-    pub fn image(&self, image: &ImageReference) -> Result<&ImageState, Unknown> {
-        match self.get(&Question::Image(image.clone()))? {
+    pub fn image(
+        &self,
+        image: &ImageReference,
+        puller: Option<&Puller>,
+    ) -> Result<&ImageState, Unknown> {
+        let question = Question::Image {
+            image: image.clone(),
+            puller: puller.cloned(),
+        };
+        match self.get(&question)? {
             Fact::Image(state) => Ok(state),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The pull secrets of a pod.
+    ///
+    /// # Errors
+    /// Why they are not known.
+    pub fn pull_secrets(&self, puller: &Puller) -> Result<&[PullSecret], Unknown> {
+        match self.get(&Question::PullSecrets(puller.clone()))? {
+            Fact::PullSecrets(secrets) => Ok(secrets),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// For which platforms an image is built, that this puller pulls.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn image_platforms(
+        &self,
+        image: &ImageReference,
+        puller: Option<&Puller>,
+    ) -> Result<&ImagePlatforms, Unknown> {
+        let question = Question::ImagePlatforms {
+            image: image.clone(),
+            puller: puller.cloned(),
+        };
+        match self.get(&question)? {
+            Fact::ImagePlatforms(platforms) => Ok(platforms),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The platforms of the cluster's nodes.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn node_platforms(&self) -> Result<&BTreeSet<Platform>, Unknown> {
+        match self.get(&Question::NodePlatforms)? {
+            Fact::NodePlatforms(platforms) => Ok(platforms),
             _ => Err(Unknown::NotAsked),
         }
     }

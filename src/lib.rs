@@ -23,6 +23,8 @@
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod config;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod duration;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod evidence;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod manifest;

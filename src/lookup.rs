@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod files;
 pub mod live;
+mod pull_secrets;
 pub mod registry;
 
 use std::collections::BTreeSet;

@@ -5,6 +5,7 @@
 
 pub mod image;
 pub mod patch;
+pub mod scheduling;
 pub mod workload;
 
 use std::sync::Arc;

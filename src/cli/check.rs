@@ -30,6 +30,7 @@ use crate::lookup::cluster::ClusterView;
 use crate::lookup::files::{EvidenceFile, Files};
 use crate::lookup::live::Live;
 use crate::lookup::registry::RegistryClient;
+use crate::lookup::registry::credentials::OwnCredentials;
 use crate::manifest::Document;
 use crate::report::metrics::Metrics;
 use crate::review::{Operation, Review, Subject};
@@ -204,7 +205,12 @@ impl Check {
 
     async fn live(&self, config: &Config) -> Result<Live, Problem> {
         let metrics = Arc::new(Metrics::default());
-        let registry = RegistryClient::new(&config.registries, Arc::clone(&metrics));
+        let own = match OwnCredentials::read(config) {
+            // The configuration is the server's, too, and this need not be its machine.
+            Err(error) if error.is_absence() => OwnCredentials::default(),
+            own => own.map_err(|error| Problem::new("registry credentials", &error))?,
+        };
+        let registry = RegistryClient::with_credentials(config, own, Arc::clone(&metrics));
         let registry = registry.map_err(|error| Problem::new("registries", &error))?;
         let cluster = match &self.context {
             Some(context) => Some(connect(context, metrics).await?),

@@ -6,17 +6,18 @@
 
 pub(super) mod argocd;
 mod permissions;
+mod pull_secrets;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
@@ -28,11 +29,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use self::permissions::permissions;
+use self::pull_secrets::{Named, PullSecrets};
 use self::watched::Watched;
 pub(crate) use self::watched::{LONGEST_PAUSE, status_code};
 use super::MODE_LABEL;
-use crate::evidence::Unknown;
+use crate::evidence::{Platform, Puller, Unknown};
 use crate::report::metrics::Metrics;
+use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 use crate::rules::Reads;
 use crate::rules::catalogue::CATALOGUE;
 
@@ -54,9 +57,14 @@ pub struct Patience {
 }
 
 /// The view. Cheap to clone; the watches end with the last clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterView {
     kinds: Arc<Kinds>,
+    /// Watched from the first question on: few want to know, and it takes a permission more.
+    nodes: Arc<OnceLock<Nodes>>,
+    client: Client,
+    metrics: Arc<Metrics>,
+    pull_secrets: Arc<PullSecrets>,
     patience: Patience,
     _tasks: Arc<JoinSet<()>>,
 }
@@ -80,6 +88,12 @@ struct Kinds {
     namespaces: Arc<Watched<Option<String>>>,
     definitions: Vec<DefinitionWatched>,
     argocd: Option<ArgoCd>,
+}
+
+/// The platforms of nodes, by name.
+struct Nodes {
+    platforms: Arc<Watched<Option<Platform>>>,
+    _tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -148,17 +162,22 @@ impl ClusterView {
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let mut starter = Starter {
             client: client.clone(),
-            metrics,
+            metrics: Arc::clone(&metrics),
             retry: patience.retry,
             tasks: JoinSet::new(),
             first_lists: Vec::new(),
         };
         let kinds = Arc::new(Kinds::start(&mut starter, reads));
+        let pull_secrets = Arc::new(PullSecrets::new(client.clone()));
         starter
             .tasks
-            .spawn(listen(client, Arc::clone(&kinds), patience.pulse));
+            .spawn(listen(client.clone(), Arc::clone(&kinds), patience.pulse));
         let view = Self {
             kinds,
+            nodes: Arc::default(),
+            client,
+            metrics,
+            pull_secrets,
             patience,
             _tasks: Arc::new(starter.tasks),
         };
@@ -201,6 +220,29 @@ impl ClusterView {
         })
     }
 
+    /// The platforms of the nodes.
+    ///
+    /// # Errors
+    /// They have not been listed yet, or cannot be seen.
+    pub fn node_platforms(&self) -> Result<BTreeSet<Platform>, Unknown> {
+        let nodes = self.nodes.get_or_init(|| {
+            let mut starter = Starter {
+                client: self.client.clone(),
+                metrics: Arc::clone(&self.metrics),
+                retry: self.patience.retry,
+                tasks: JoinSet::new(),
+                first_lists: Vec::new(),
+            };
+            Nodes {
+                platforms: starter.nodes(),
+                _tasks: starter.tasks,
+            }
+        });
+        self.read(&nodes.platforms, |platforms| {
+            platforms.values().flatten().cloned().collect()
+        })
+    }
+
     /// The version of Argo CD that runs here.
     ///
     /// # Errors
@@ -240,6 +282,15 @@ impl ClusterView {
         let flags: BTreeSet<bool> =
             self.read(watched, |flags| flags.values().copied().collect())?;
         argocd::one_flag(&flags)
+    }
+
+    /// The pull secrets of a pod, in the order in which kubelet tries them.
+    pub(super) async fn pull_secrets(
+        &self,
+        puller: &Puller,
+        by: Instant,
+    ) -> Result<Vec<Named>, Unknown> {
+        self.pull_secrets.of(puller, by).await
     }
 
     fn argocd(&self) -> Result<&ArgoCd, Unknown> {
@@ -309,6 +360,20 @@ impl Starter {
         let mode =
             |namespace: PartialObjectMeta<Namespace>| namespace.metadata.labels?.remove(MODE_LABEL);
         self.follow("namespaces", move || watcher(api.clone(), config()), mode)
+    }
+
+    /// Nodes by metadata alone: kubelet labels its node with its platform (Kubernetes, "Well-Known
+    /// Labels").
+    fn nodes(&mut self) -> Arc<Watched<Option<Platform>>> {
+        let api: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
+        let platform = |node: PartialObjectMeta<Node>| {
+            let mut labels = node.metadata.labels?;
+            Some(Platform {
+                os: labels.remove(OS_LABEL)?,
+                architecture: labels.remove(ARCHITECTURE_LABEL)?,
+            })
+        };
+        self.follow("nodes", move || watcher(api.clone(), config()), platform)
     }
 
     /// One definition. RBAC can grant this by `resourceNames`, as it is asked for by name.

@@ -7,21 +7,27 @@ mod evidence_file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use kube::api::DynamicObject;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer};
-use self::evidence_file::{SERVER_SIDE_DIFF, repository};
+use self::evidence_file::{SERVER_SIDE_DIFF, node_platforms, platforms, repository};
 use super::cluster::argocd;
 use super::live::Live;
+use super::pull_secrets::Content;
 use super::{Lookup, MODE_LABEL, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
-    Evidence, Fact, ImageState, MemoryRecord, Missing, MissingPart, Question, Unknown,
+    Evidence, Fact, ImagePlatforms, ImageState, MemoryRecord, Missing, MissingPart, Platform,
+    PullSecret, PullSecretState, Puller, Question, Unknown,
 };
 use crate::review::image::{ImageReference, Repository};
+use crate::review::workload::DEFAULT_ACCOUNT;
 use crate::review::{Subject, text};
 
 /// Answers from files.
@@ -29,6 +35,8 @@ use crate::review::{Subject, text};
 pub struct Files {
     images: BTreeMap<ImageReference, ImageAnswer>,
     tags: BTreeMap<Repository, Arc<Vec<String>>>,
+    platforms: BTreeMap<ImageReference, ImagePlatforms>,
+    nodes: Option<BTreeSet<Platform>>,
     memory: Option<Arc<Vec<MemoryRecord>>>,
     definitions: BTreeMap<(String, String), Arc<Value>>,
     labels: BTreeMap<String, Option<String>>,
@@ -37,6 +45,10 @@ pub struct Files {
     server_side_diff: Option<bool>,
     /// What manifests show, by object.
     controllers: BTreeMap<Subject, argocd::Version>,
+    /// What kubelet would make of each Secret, and the pull secrets of each service account, by
+    /// namespace and name.
+    pull_secrets: BTreeMap<(String, String), PullSecretState>,
+    accounts: BTreeMap<(String, String), Vec<String>>,
     parameters: BTreeMap<Subject, bool>,
     complete: bool,
     live: Option<Live>,
@@ -67,6 +79,12 @@ impl Files {
                 self.tags.insert(repository, Arc::new(tags));
             }
         }
+        for (key, config) in &evidence.image_configs {
+            if let (Ok(image), Some(platforms)) = (ImageReference::parse(key), platforms(config)) {
+                self.platforms.insert(image.pulled(), platforms);
+            }
+        }
+        self.nodes = node_platforms(&evidence.nodes);
         self.memory = Some(Arc::new(evidence.memory.clone()));
         let version = evidence.argocd.version.as_ref();
         self.argocd_version = self
@@ -112,6 +130,21 @@ impl Files {
                     .map(ToOwned::to_owned);
                 self.labels.insert(subject.name, label);
             }
+            ("", "Secret") => {
+                let namespace = subject.namespace.unwrap_or_default();
+                let kind = text(object, "/type").unwrap_or_default();
+                let content = Content::read(&namespace, &subject.name, kind, &secret_data(object));
+                self.pull_secrets
+                    .insert((namespace, subject.name), content.state());
+            }
+            ("", "ServiceAccount") => {
+                let secrets = object.get("imagePullSecrets").and_then(Value::as_array);
+                let names = secrets.into_iter().flatten();
+                let names = names.filter_map(|secret| text(secret, "/name"));
+                let names = names.map(ToOwned::to_owned).collect();
+                let namespace = subject.namespace.unwrap_or_default();
+                self.accounts.insert((namespace, subject.name), names);
+            }
             ("", "ConfigMap") if subject.name == argocd::PARAMETERS => {
                 if let Ok(parameters) = DynamicObject::deserialize(object) {
                     let flag = argocd::server_side_diff(&parameters);
@@ -153,7 +186,15 @@ impl Files {
     /// What the files say; `None` where they do not.
     fn answer(&self, question: &Question) -> Option<Result<Fact, Unknown>> {
         match question {
-            Question::Image(image) => self.image(image),
+            Question::Image { image, .. } => self.image(image),
+            Question::ImagePlatforms { image, .. } => {
+                let platforms = self.platforms.get(image);
+                platforms.map(|platforms| Ok(Fact::ImagePlatforms(platforms.clone())))
+            }
+            Question::NodePlatforms => {
+                let nodes = self.nodes.as_ref();
+                nodes.map(|nodes| Ok(Fact::NodePlatforms(nodes.clone())))
+            }
             Question::Definition { group, plural } => {
                 let spec = self.definitions.get(&(group.clone(), plural.clone()));
                 spec.map(|spec| Ok(Fact::Definition(Arc::clone(spec))))
@@ -164,7 +205,29 @@ impl Files {
                 let rows = self.memory.as_ref();
                 rows.map(|rows| Ok(Fact::Memory(Arc::clone(rows))))
             }
+            Question::PullSecrets(puller) => self.pull_secrets(puller).map(Ok),
         }
+    }
+
+    fn pull_secrets(&self, puller: &Puller) -> Option<Fact> {
+        let key = |name: &String| (puller.namespace.clone(), name.clone());
+        let names = if puller.named.is_empty() {
+            let named = self.accounts.get(&key(&puller.service_account));
+            // Every namespace has one of that name, which names none unless somebody changes it.
+            let is_default = self.complete && puller.service_account == DEFAULT_ACCOUNT;
+            named.or_else(|| is_default.then_some(&puller.named))?
+        } else {
+            &puller.named
+        };
+        let names = names.iter().filter(|name| !name.is_empty());
+        let secrets = names.map(|name| {
+            let known = self.pull_secrets.get(&key(name)).cloned();
+            Some(PullSecret {
+                name: name.clone(),
+                state: known.or_else(|| self.complete.then_some(PullSecretState::Absent))?,
+            })
+        });
+        secrets.collect::<Option<_>>().map(Fact::PullSecrets)
     }
 
     fn version(&self) -> Option<Result<String, Unknown>> {
@@ -199,6 +262,7 @@ impl Files {
         };
         let state = match self.images.get(image)? {
             ImageAnswer::Exists => Ok(Fact::Image(ImageState::Exists)),
+            ImageAnswer::Schema1 => Ok(Fact::Image(ImageState::Schema1)),
             ImageAnswer::Missing => Ok(Fact::Image(ImageState::Missing(self.missing(image)))),
             ImageAnswer::Denied => unknown("access is denied, says the evidence"),
             ImageAnswer::Unknown => unknown("no answer, says the evidence"),
@@ -222,7 +286,7 @@ impl Files {
     /// Whether there is somebody to ask: a registry for images, a cluster for all else.
     fn is_live(&self, question: &Question) -> bool {
         self.live.as_ref().is_some_and(|live| match question {
-            Question::Image(_) => live.registry.is_some(),
+            Question::Image { .. } | Question::ImagePlatforms { .. } => live.registry.is_some(),
             _ => live.cluster.is_some(),
         })
     }
@@ -236,7 +300,7 @@ impl Files {
             }
             Question::ArgoCdVersion if self.complete => absent("Argo CD".to_owned()),
             Question::ArgoCdServerSideDiff if self.complete => Ok(Fact::Flag(false)),
-            Question::Image(_) => Err(Unknown::Unavailable(
+            Question::Image { .. } | Question::ImagePlatforms { .. } => Err(Unknown::Unavailable(
                 "registries are not asked, and no evidence names it".to_owned(),
             )),
             _ => Err(Unknown::NotAsked),
@@ -278,6 +342,22 @@ impl Lookup for Files {
     }
 }
 
+/// The data of a Secret, as the API server stores it: what is written as text holds.
+fn secret_data(object: &Value) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+    let fields = |key: &str| object.get(key).and_then(Value::as_object);
+    let encoded = fields("data").into_iter().flatten();
+    let encoded = encoded.filter_map(|(key, value)| {
+        let value = BASE64_STANDARD.decode(value.as_str()?).ok()?;
+        Some((key.clone(), Zeroizing::new(value)))
+    });
+    let plain = fields("stringData").into_iter().flatten();
+    let plain = plain.filter_map(|(key, value)| {
+        let value = value.as_str()?.as_bytes().to_vec();
+        Some((key.clone(), Zeroizing::new(value)))
+    });
+    encoded.chain(plain).collect()
+}
+
 /// Whether this is the component of Argo CD that compares Applications with the cluster.
 fn is_controller(object: &Value) -> bool {
     let labels = object.pointer("/metadata/labels");
@@ -307,8 +387,11 @@ mod tests {
 
     async fn image(files: &Files, text: &str) -> Result<ImageState, Unknown> {
         let image = ImageReference::parse(text).unwrap().pulled();
-        let evidence = ask(files, Question::Image(image.clone())).await;
-        evidence.image(&image).cloned()
+        let question = Question::Image {
+            image: image.clone(),
+            puller: None,
+        };
+        ask(files, question).await.image(&image, None).cloned()
     }
 
     async fn version(files: &Files) -> Result<String, Unknown> {

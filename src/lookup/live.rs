@@ -7,10 +7,12 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::cluster::{ClusterView, NamespaceState};
+use super::pull_secrets::Content;
 use super::registry::RegistryClient;
+use super::registry::credentials::PodCredentials;
 use super::{Lookup, mode_of_label};
 use crate::config::NamespaceLabel;
-use crate::evidence::{Evidence, Fact, Question, Unknown};
+use crate::evidence::{Evidence, Fact, PullSecret, PullSecretState, Puller, Question, Unknown};
 
 /// Registries, and the cluster where there is one.
 #[derive(Clone)]
@@ -54,10 +56,18 @@ impl Live {
                 .ok_or_else(|| Unknown::Unavailable("there is no cluster to ask".to_owned()))
         };
         match question {
-            Question::Image(image) => match &self.registry {
-                Some(registry) => registry.probe(image, by).await.map(Fact::Image),
-                None => Err(Unknown::Unavailable("registries are not asked".to_owned())),
-            },
+            Question::Image { image, puller } => {
+                let registry = self.registry()?;
+                let pod = self.credentials(puller.as_ref(), by).await?;
+                registry.probe_for(image, &pod, by).await.map(Fact::Image)
+            }
+            Question::ImagePlatforms { image, puller } => {
+                let registry = self.registry()?;
+                let pod = self.credentials(puller.as_ref(), by).await?;
+                let platforms = registry.platforms_for(image, &pod, by).await;
+                platforms.map(Fact::ImagePlatforms)
+            }
+            Question::NodePlatforms => cluster()?.node_platforms().map(Fact::NodePlatforms),
             Question::Definition { group, plural } => {
                 cluster()?.definition(group, plural).map(Fact::Definition)
             }
@@ -69,6 +79,52 @@ impl Live {
             Question::MemoryHistory => Err(Unknown::Unavailable(
                 "only configured kills are known".to_owned(),
             )),
+            Question::PullSecrets(puller) => {
+                let secrets = cluster()?.pull_secrets(puller, by).await?;
+                let secrets = secrets.into_iter().map(|(name, content)| PullSecret {
+                    name,
+                    state: content.map_or(PullSecretState::Absent, |content| content.state()),
+                });
+                Ok(Fact::PullSecrets(secrets.collect()))
+            }
         }
+    }
+
+    fn registry(&self) -> Result<&RegistryClient, Unknown> {
+        let registry = self.registry.as_deref();
+        registry.ok_or_else(|| Unknown::Unavailable("registries are not asked".to_owned()))
+    }
+
+    /// The credentials with which images are pulled for a pod. Where they cannot be read, images are
+    /// asked for as they are where nobody reads them.
+    async fn credentials(
+        &self,
+        puller: Option<&Puller>,
+        by: Instant,
+    ) -> Result<PodCredentials, Unknown> {
+        let (Some(puller), Some(cluster)) = (puller, &self.cluster) else {
+            return Ok(PodCredentials::default());
+        };
+        let Ok(secrets) = cluster.pull_secrets(puller, by).await else {
+            return Ok(PodCredentials::default());
+        };
+        let mut pod = PodCredentials {
+            is_complete: true,
+            ..PodCredentials::default()
+        };
+        for (name, content) in &secrets {
+            match content.as_deref() {
+                Some(Content::Usable(config)) => pod.keyring.add(config),
+                Some(Content::Ignored { .. }) => {}
+                // It may come.
+                None => pod.is_complete = false,
+                Some(Content::Malformed(_)) => {
+                    return Err(Unknown::Unavailable(format!(
+                        "nothing is pulled with the malformed pull secret {name}"
+                    )));
+                }
+            }
+        }
+        Ok(pod)
     }
 }

@@ -1,66 +1,74 @@
 //! The registry client: can a node pull this image?
 //!
-//! It asks as a node would, without credentials, and says "missing" only on proof. Everything else
-//! is unknown, and an unknown refuses nothing.
+//! It asks as a node would, with the credentials that a node would have as far as they are known,
+//! and says "missing" only on proof. Everything else is unknown, and an unknown refuses nothing.
 //!
 //! ```text
-//! probe ─► cache ─► hosts (who may be asked) ─► manifest (HEAD, GET) ─► tags (contradiction?)
-//!                                                  │          │           │
-//!                                                  └─ token ──┴───────────┴─► transport ─► address
+//! probe ─► credentials ─► cache ─► hosts (who may be asked) ─► chain ─► limits ─► manifest (HEAD, GET) ─► tags
+//!                                   │                                               │          │           │
+//!                                   └─ settings, containerd's files                 └─ token ──┴───────────┴─► transport ─► address
 //! ```
 
 mod address;
+mod chain;
 mod challenge;
 mod complaint;
+pub mod credentials;
 mod hosts;
+mod hosts_directory;
+mod limits;
 mod manifest;
 mod obstacle;
 mod session;
+mod settings;
 mod tags;
 mod token;
 mod transport;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant as Clock};
 
 use moka::Expiry;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use self::hosts::Endpoint;
-pub use self::hosts::{HostSettings, SettingsError};
-use self::obstacle::Obstacle;
-use self::session::Session;
+use self::chain::Asking;
+use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
+use self::hosts::{ANONYMOUS, Files, Hosts, Link};
+use self::limits::Limits;
+use self::manifest::ByDigest;
+use self::obstacle::{Obstacle, Refusal};
+use self::settings::Rewrites;
+pub use self::settings::{
+    Capability, HostSettings, ImageRewrite, Role, ServerSettings, SettingsError, check_rewrites,
+};
 use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
-use crate::evidence::{ImageState, Unknown};
+use crate::config::Config;
+use crate::evidence::{ImagePlatforms, ImageState, Missing, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);
-/// With less time left than this, a registry is not asked any more.
-const LEAST: Duration = Duration::from_millis(100);
 /// How long answers hold. A tag may be moved or removed; a digest means the same for ever; a missing
 /// image may be pushed at any moment.
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
 const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
+/// How long a tag that existed is believed to exist while its registry does not answer.
+const EXISTED: Duration = Duration::from_hours(6);
+/// How long it is believed for which platforms a tag is built, and of how many images.
+const PLATFORMS: Duration = Duration::from_mins(10);
+const MOST_IMAGES_WITH_PLATFORMS: u64 = 4096;
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
-/// Questions that are under way at one time: to hosts that have answered before, to all others, to
-/// one host, and to Docker Hub, which counts.
-const MOST_TO_READABLE: usize = 16;
-const MOST_TO_STRANGERS: usize = 16;
-const MOST_PER_HOST: usize = 4;
-const MOST_TO_DOCKER_HUB: usize = 2;
-/// Questions that wait or are under way. An answer that comes after seconds helps nobody.
-const MOST_WAITING: usize = 4096;
-/// Hosts that have limits of their own, and hosts that are remembered as readable.
+/// Credentials that are tried for one image. A pull secret can hold thousands.
+const MOST_CREDENTIALS: usize = 8;
+/// Hosts that are remembered as readable.
 const MOST_HOSTS: usize = 1024;
 
 /// Asks registries, and remembers what they said.
@@ -69,24 +77,37 @@ pub struct RegistryClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// What it was made of, to see what has changed.
+    files: Files,
     transport: Transport,
+    rewrites: Rewrites,
     tokens: Tokens,
-    answers: Cache<ImageReference, Answer>,
+    own: OwnCredentials,
+    fingerprints: Fingerprints,
+    answers: Cache<Asked, Answer>,
+    /// Images that existed not long ago.
+    existed: Cache<Asked, ()>,
+    /// For which platforms images are built.
+    platforms: Cache<Asked, Arc<Result<ImagePlatforms, Obstacle>>>,
+    platforms_by_digest: ByDigest,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
 
-/// How much is asked at one time.
-#[derive(Debug)]
-struct Limits {
-    waiting: Arc<Semaphore>,
-    /// Hosts that have let us read something, and all others: names of nowhere, which anybody can
-    /// write, shall not hold up real registries.
-    readable: Semaphore,
-    strangers: Semaphore,
-    hosts: Cache<String, Arc<Semaphore>>,
+/// What was asked, and as whom: no tenant is told what another's credentials opened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    image: ImageReference,
+    fingerprint: Option<Fingerprint>,
+}
+
+/// Those as whom a registry is asked for one image, in order; `None` is nobody.
+struct Candidates {
+    credentials: Vec<Option<Arc<Credential>>>,
+    /// Why a node may have others.
+    obstacle: Option<Obstacle>,
 }
 
 /// What came of asking.
@@ -97,12 +118,22 @@ struct Lifetimes;
 // === impl RegistryClient ===
 
 impl RegistryClient {
-    /// A client that reaches registries as configured.
+    /// A client that reaches registries as configured. It reads the files that the configuration
+    /// names.
     ///
     /// # Errors
-    /// A setting that cannot be used, or a system without CA certificates.
-    pub fn new(
-        settings: &BTreeMap<String, HostSettings>,
+    /// A setting or a file that cannot be used, or a system without CA certificates.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
+        Self::with_credentials(config, OwnCredentials::read(config)?, metrics)
+    }
+
+    /// The same with these credentials of its own, whatever the configuration says of them.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::new`].
+    pub fn with_credentials(
+        config: &Config,
+        own: OwnCredentials,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
         let answers = Cache::builder()
@@ -110,58 +141,89 @@ impl RegistryClient {
             .weigher(weight)
             .expire_after(Lifetimes)
             .build();
+        let existed = Cache::builder()
+            .max_capacity(MOST_ANSWERS)
+            .time_to_live(EXISTED)
+            .build();
+        let files = Files::read(config)?;
+        let hosts = Hosts::new(&config.registries, files.clone())?;
         Ok(Self(Arc::new(Inner {
-            transport: Transport::new(settings)?,
+            files,
+            transport: Transport::new(hosts)?,
+            rewrites: Rewrites::new(&config.image_rewrites)?,
             tokens: Tokens::new(),
+            own,
+            fingerprints: Fingerprints::new().ok_or(ClientError::NoRandom)?,
             answers,
+            existed,
+            platforms: Cache::builder()
+                .max_capacity(MOST_IMAGES_WITH_PLATFORMS)
+                .time_to_live(PLATFORMS)
+                .build(),
+            platforms_by_digest: Cache::new(MOST_IMAGES_WITH_PLATFORMS),
             readable: RwLock::default(),
-            limits: Limits {
-                waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-                readable: Semaphore::new(MOST_TO_READABLE),
-                strangers: Semaphore::new(MOST_TO_STRANGERS),
-                hosts: Cache::new(MOST_HOSTS as u64),
-            },
+            limits: Limits::new(),
             metrics,
         })))
     }
 
-    /// Whether a node could pull this image, given as [`ImageReference::pulled`] gives it.
+    /// Reads the file with credentials of Forestall's own again.
+    pub fn look_again(&self) {
+        self.0.own.look_again();
+    }
+
+    /// Whether the files that this configuration names are still those that this client was made of.
+    ///
+    /// # Errors
+    /// A file that cannot be used any more.
+    pub fn has_files_of(&self, config: &Config) -> Result<bool, SettingsError> {
+        Ok(self.0.files == Files::read(config)?)
+    }
+
+    /// Whether a node could pull this image, given as [`ImageReference::pulled`] gives it, for a pod
+    /// without pull secrets.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::probe_for`].
+    pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
+        self.probe_for(image, &PodCredentials::default(), by).await
+    }
+
+    /// Whether a node could pull this image for a pod with these credentials.
     ///
     /// An answer that comes later than `by` fills the cache, so that the next review has it.
     ///
     /// # Errors
     /// Why it is not known: the registry does not answer in time, or its answer proves nothing.
-    pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
+    pub async fn probe_for(
+        &self,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
         let Self(inner) = self;
-        if let Some(answer) = inner.answers.get(image).await {
-            inner.metrics.registry_cache_hits.inc();
-            return inner.reply(image, &answer);
+        match inner.rewrites.apply(image) {
+            Some(Ok(rewritten)) => inner.probe(&rewritten, pod, by).await,
+            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
+            None => inner.probe(image, pod, by).await,
         }
-        inner.metrics.registry_cache_misses.inc();
-        let domain = &image.repository.domain;
-        let endpoint = inner
-            .transport
-            .hosts()
-            .endpoint(domain)
-            .map_err(|refusal| {
-                let obstacle = Obstacle::Blocked(refusal);
-                inner.count(domain, obstacle.outcome());
-                inner.unknown(image, &obstacle)
-            })?;
-        let waiting = Arc::clone(&inner.limits.waiting).try_acquire_owned();
-        let permit = waiting.map_err(|_| inner.unknown(image, &Obstacle::Busy))?;
-        // A task of its own: a review that is cancelled does not cancel the question, which others
-        // may wait for as well.
-        let (client, image_asked) = (Arc::clone(inner), image.clone());
-        let task = tokio::spawn(async move {
-            let _until_it_ends = permit;
-            let question = client.ask(&endpoint, &image_asked);
-            client.answers.get_with_by_ref(&image_asked, question).await
-        });
-        match timeout_at(by, task).await {
-            Ok(Ok(answer)) => inner.reply(image, &answer),
-            Ok(Err(_)) => Err(Unknown::Panicked),
-            Err(_) => Err(inner.unknown(image, &Obstacle::TimedOut)),
+    }
+
+    /// For which platforms an image is built that exists, as [`RegistryClient::probe_for`] says.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub async fn platforms_for(
+        &self,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Unknown> {
+        let Self(inner) = self;
+        match inner.rewrites.apply(image) {
+            Some(Ok(rewritten)) => inner.platforms(&rewritten, pod, by).await,
+            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
+            None => inner.platforms(image, pod, by).await,
         }
     }
 }
@@ -169,15 +231,251 @@ impl RegistryClient {
 // === impl Inner ===
 
 impl Inner {
-    async fn ask(&self, endpoint: &Endpoint, image: &ImageReference) -> Answer {
-        let begun = Instant::now();
-        let answer = self.ask_in_turn(endpoint, image, begun + PROBE).await;
-        let outcome = match &answer {
-            Ok(ImageState::Exists) => "found",
-            Ok(ImageState::Missing(_)) => "absent",
-            Err(obstacle) => obstacle.outcome(),
+    async fn probe(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
+        let candidates = self.candidates(image, pod, by).await;
+        let mut answers = Vec::new();
+        for credential in &candidates.credentials {
+            let answer = self.answer(image, credential.clone(), by).await;
+            if let Ok(found @ (ImageState::Exists | ImageState::Schema1)) = answer.as_ref() {
+                return Ok(found.clone());
+            }
+            answers.push(answer);
+        }
+        self.sum_up(image, &candidates, &answers, pod.is_complete)
+    }
+
+    async fn candidates(
+        &self,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Candidates {
+        let nobody = || Candidates {
+            credentials: vec![None],
+            obstacle: None,
+        };
+        if pod.keyring.is_empty() && self.own.is_empty() {
+            return nobody();
+        }
+        let repository = image.repository.to_string();
+        let mut credentials = pod.keyring.lookup(&repository);
+        let own = self.own.lookup(&repository, by).await;
+        credentials.extend(own.credentials);
+        if credentials.is_empty() && own.obstacle.is_none() {
+            return nobody();
+        }
+        let too_many = (credentials.len() > MOST_CREDENTIALS)
+            .then_some(Obstacle::TooManyCredentials(MOST_CREDENTIALS));
+        let named = credentials.into_iter().take(MOST_CREDENTIALS);
+        Candidates {
+            credentials: named
+                .map(|credential| (!credential.is_anonymous()).then_some(credential))
+                .collect(),
+            obstacle: own.obstacle.or(too_many),
+        }
+    }
+
+    /// What a registry says to one of them.
+    async fn answer(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        credential: Option<Arc<Credential>>,
+        by: Instant,
+    ) -> Answer {
+        let asked = self.asked(image, credential.as_deref());
+        if let Some(answer) = self.answers.get(&asked).await {
+            self.metrics.registry_cache_hits.inc();
+            return self.or_existed(&asked, answer).await;
+        }
+        self.metrics.registry_cache_misses.inc();
+        let chain = match self.chain(image) {
+            Ok(chain) => chain,
+            Err(refusal) => {
+                let obstacle = Obstacle::Blocked(refusal);
+                self.count(&image.repository.domain, obstacle.outcome());
+                return Arc::new(Err(obstacle));
+            }
+        };
+        let Some(permit) = self.limits.wait() else {
+            let busy = Arc::new(Err(Obstacle::Busy));
+            return self.or_existed(&asked, busy).await;
+        };
+        // A task of its own: a review that is cancelled does not cancel the question, which others
+        // may wait for as well.
+        let (client, question) = (Arc::clone(self), asked.clone());
+        let task = tokio::spawn(async move {
+            let _until_it_ends = permit;
+            let asking = client.ask(&chain, &question, credential.as_deref());
+            client.answers.get_with_by_ref(&question, asking).await
+        });
+        let answer = match timeout_at(by, task).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Arc::new(Err(Obstacle::Panicked)),
+            Err(_) => Arc::new(Err(Obstacle::TimedOut)),
+        };
+        self.or_existed(&asked, answer).await
+    }
+
+    /// The answer, or where the registry is away what is known of the image: one that existed not
+    /// long ago is believed to exist. That a tag was missing is not: it may have been pushed since.
+    async fn or_existed(&self, asked: &Asked, answer: Answer) -> Answer {
+        let is_away = matches!(answer.as_ref(), Err(obstacle) if obstacle.is_outage());
+        if is_away && self.existed.get(asked).await.is_some() {
+            return Arc::new(Ok(ImageState::Exists));
+        }
+        answer
+    }
+
+    /// What the answers mean together. An image is missing only for a node that finds it with none
+    /// of its credentials.
+    fn sum_up(
+        &self,
+        image: &ImageReference,
+        candidates: &Candidates,
+        answers: &[Answer],
+        is_complete: bool,
+    ) -> Result<ImageState, Unknown> {
+        let failed = answers
+            .iter()
+            .filter_map(|answer| answer.as_ref().as_ref().err());
+        let obstacles: Vec<&Obstacle> = candidates.obstacle.iter().chain(failed).collect();
+        let domain = &image.repository.domain;
+        let asked = || {
+            let chain = self.chain(image).unwrap_or_default();
+            let endpoints = chain.iter().filter_map(|link| link.endpoint.as_ref().ok());
+            let asked = endpoints.map(|endpoint| endpoint.asked(domain, &candidates.as_whom()));
+            asked.collect::<Vec<_>>().join(", ")
+        };
+        match (obstacles.first(), answers.first().map(AsRef::as_ref)) {
+            (None, Some(Ok(ImageState::Missing(missing)))) => Ok(ImageState::Missing(Missing {
+                asked: asked(),
+                ..missing.clone()
+            })),
+            (None, Some(Ok(state))) => Ok(state.clone()),
+            (Some(_), _)
+                if is_complete
+                    && obstacles.iter().all(|obstacle| obstacle.is_denial())
+                    && self.transport.hosts().trusts_denied(domain) =>
+            {
+                Ok(ImageState::Denied { asked: asked() })
+            }
+            (Some(obstacle), _) => {
+                let why = if obstacle.is_denial() && candidates.are_named() {
+                    format!("{obstacle}; asked {}", candidates.as_whom())
+                } else {
+                    obstacle.to_string()
+                };
+                Err(self.unknown(image, why))
+            }
+            (None, _) => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// The hosts that a node would ask for this image.
+    fn chain(&self, image: &ImageReference) -> Result<Vec<Link>, Refusal> {
+        let capability = match image.digest {
+            Some(_) => Capability::Pull,
+            None => Capability::Resolve,
         };
         let domain = &image.repository.domain;
+        self.transport.hosts().chain(domain, capability)
+    }
+
+    /// As [`Inner::probe`], for platforms. By the first credential that may read the image.
+    async fn platforms(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        pod: &PodCredentials,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Unknown> {
+        let candidates = self.candidates(image, pod, by).await;
+        let mut unknown = candidates.obstacle.clone().unwrap_or(Obstacle::NoHost);
+        for credential in &candidates.credentials {
+            match self.platforms_as(image, credential.clone(), by).await {
+                Ok(platforms) => return Ok(platforms),
+                Err(obstacle) => unknown = obstacle,
+            }
+        }
+        Err(self.unknown(image, unknown.to_string()))
+    }
+
+    async fn platforms_as(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        credential: Option<Arc<Credential>>,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Obstacle> {
+        let asked = self.asked(image, credential.as_deref());
+        let chain = self.chain(image)?;
+        let permit = self.limits.wait().ok_or(Obstacle::Busy)?;
+        let client = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let _until_it_ends = permit;
+            let question = async {
+                let by = Instant::now() + PROBE;
+                let asking = client.asking(&asked, credential.as_deref(), by);
+                Arc::new(asking.platforms(&chain, &client.platforms_by_digest).await)
+            };
+            let answer = client.platforms.get_with_by_ref(&asked, question).await;
+            if answer.is_err() {
+                client.platforms.invalidate(&asked).await;
+            }
+            answer
+        });
+        match timeout_at(by, task).await {
+            Ok(Ok(answer)) => (*answer).clone(),
+            Ok(Err(_)) => Err(Obstacle::Panicked),
+            Err(_) => Err(Obstacle::TimedOut),
+        }
+    }
+
+    fn asked(&self, image: &ImageReference, credential: Option<&Credential>) -> Asked {
+        Asked {
+            image: image.clone(),
+            fingerprint: credential.map(|credential| self.fingerprints.of(credential)),
+        }
+    }
+
+    fn asking<'a>(
+        &'a self,
+        asked: &'a Asked,
+        credential: Option<&'a Credential>,
+        by: Instant,
+    ) -> Asking<'a> {
+        Asking {
+            transport: &self.transport,
+            tokens: &self.tokens,
+            limits: &self.limits,
+            metrics: &self.metrics,
+            image: &asked.image,
+            credential,
+            fingerprint: asked.fingerprint,
+            is_readable: self.is_readable(&asked.image.repository.domain),
+            by,
+        }
+    }
+
+    async fn ask(&self, chain: &[Link], asked: &Asked, credential: Option<&Credential>) -> Answer {
+        let begun = Instant::now();
+        let domain = &asked.image.repository.domain;
+        let asking = self.asking(asked, credential, begun + PROBE);
+        let answer = asking.ask(chain).await;
+        let outcome = match &answer {
+            Ok(ImageState::Exists | ImageState::Schema1) => "found",
+            Ok(ImageState::Missing(_)) => "absent",
+            Ok(ImageState::Denied { .. }) => "unauthorized",
+            Err(obstacle) => obstacle.outcome(),
+        };
+        match &answer {
+            Ok(ImageState::Exists) => self.existed.insert(asked.clone(), ()).await,
+            Ok(_) => self.existed.invalidate(asked).await,
+            Err(_) => {}
+        }
         let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
         let took = begun.elapsed();
         self.count(domain, outcome);
@@ -187,46 +485,11 @@ impl Inner {
         Arc::new(answer)
     }
 
-    async fn ask_in_turn(
-        &self,
-        endpoint: &Endpoint,
-        image: &ImageReference,
-        by: Instant,
-    ) -> Result<ImageState, Obstacle> {
-        let of_host = self.limits.of_host(endpoint).await;
-        let of_all = if self.is_readable(&image.repository.domain) {
-            &self.limits.readable
-        } else {
-            &self.limits.strangers
-        };
-        // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turn = async { (of_host.acquire().await, of_all.acquire().await) };
-        let _turn = timeout_at(by, turn).await.map_err(|_| Obstacle::Busy)?;
-        if by.saturating_duration_since(Instant::now()) < LEAST {
-            return Err(Obstacle::Busy);
-        }
-        let session = Session {
-            transport: &self.transport,
-            tokens: &self.tokens,
-            endpoint,
-            repository: &image.repository.path,
-            by,
-        };
-        manifest::state(&session, image).await
-    }
-
-    fn reply(&self, image: &ImageReference, answer: &Answer) -> Result<ImageState, Unknown> {
-        match answer.as_ref() {
-            Ok(state) => Ok(state.clone()),
-            Err(obstacle) => Err(self.unknown(image, obstacle)),
-        }
-    }
-
-    fn unknown(&self, image: &ImageReference, obstacle: &Obstacle) -> Unknown {
+    fn unknown(&self, image: &ImageReference, why: String) -> Unknown {
         let host = &image.repository.domain;
         Unknown::Registry {
             host: host.clone(),
-            why: obstacle.to_string(),
+            why,
             answered_before: self.is_readable(host),
         }
     }
@@ -262,45 +525,45 @@ impl Inner {
     }
 }
 
-// === impl Limits ===
+// === impl Candidates ===
 
-impl Limits {
-    async fn of_host(&self, endpoint: &Endpoint) -> Arc<Semaphore> {
-        let most = if endpoint.is_docker_hub() {
-            MOST_TO_DOCKER_HUB
-        } else {
-            MOST_PER_HOST
-        };
-        let host = endpoint.base.authority();
-        let made = async { Arc::new(Semaphore::new(most)) };
-        self.hosts.get_with_by_ref(host, made).await
+impl Candidates {
+    /// Whether anybody is asked as somebody.
+    fn are_named(&self) -> bool {
+        self.credentials.iter().any(Option::is_some)
+    }
+
+    /// As a message says it, such as `as pull secret shop/regcred`.
+    fn as_whom(&self) -> String {
+        let named = self.credentials.iter().map(|credential| {
+            let origin = credential.as_deref().map(Credential::origin);
+            origin.map_or_else(|| ANONYMOUS.to_owned(), ToString::to_string)
+        });
+        let mut named: Vec<String> = named.collect();
+        named.dedup();
+        named.join(", then ")
     }
 }
 
 // === impl Lifetimes ===
 
-impl Expiry<ImageReference, Answer> for Lifetimes {
-    fn expire_after_create(
-        &self,
-        image: &ImageReference,
-        answer: &Answer,
-        _: Clock,
-    ) -> Option<Duration> {
-        Some(lifetime(image, answer))
+impl Expiry<Asked, Answer> for Lifetimes {
+    fn expire_after_create(&self, asked: &Asked, answer: &Answer, _: Clock) -> Option<Duration> {
+        Some(lifetime(&asked.image, answer))
     }
 }
 
 fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Duration {
     match answer {
-        Ok(ImageState::Exists) if image.digest.is_some() => EXISTS_BY_DIGEST,
-        Ok(ImageState::Exists) => EXISTS_BY_TAG,
-        Ok(ImageState::Missing(_)) => MISSING,
+        Ok(ImageState::Exists | ImageState::Schema1) if image.digest.is_some() => EXISTS_BY_DIGEST,
+        Ok(ImageState::Exists | ImageState::Schema1) => EXISTS_BY_TAG,
+        Ok(ImageState::Missing(_) | ImageState::Denied { .. }) => MISSING,
         Err(obstacle) => obstacle.lifetime(),
     }
 }
 
 /// In answers without tags, so that the cache is bounded in number and in bytes.
-fn weight(_: &ImageReference, answer: &Answer) -> u32 {
+fn weight(_: &Asked, answer: &Answer) -> u32 {
     let bytes = match answer.as_ref() {
         Ok(ImageState::Missing(missing)) => {
             let of_tag = |tag: &String| size_of::<String>() + tag.capacity();
@@ -314,7 +577,7 @@ fn weight(_: &ImageReference, answer: &Answer) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Missing, MissingPart};
+    use crate::evidence::MissingPart;
 
     fn missing(tags: usize) -> ImageState {
         ImageState::Missing(Missing {
@@ -348,9 +611,46 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn registry_case_74_an_image_that_existed_is_believed_while_its_registry_is_away() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let yaml = format!("registries: {{registry.test: {{server: 'http://{address}'}}}}");
+        let config = Config::parse("config.yaml", &yaml).unwrap();
+        let client = RegistryClient::new(&config, Arc::default()).unwrap();
+        let [old, new] = ["old", "new"]
+            .map(|tag| ImageReference::parse(&format!("registry.test/a:{tag}")).unwrap());
+        let by = || Instant::now() + Duration::from_secs(20);
+
+        // One answer; then nobody listens any more.
+        let answered = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            drop(listener);
+        };
+        let (answer, ()) = tokio::join!(client.probe(&old, by()), answered);
+        assert_eq!(answer, Ok(ImageState::Exists));
+        client.0.answers.invalidate_all();
+        assert_eq!(client.probe(&old, by()).await, Ok(ImageState::Exists));
+        assert!(client.probe(&new, by()).await.is_err());
+
+        // A registry that is there and will not say is another matter.
+        let asked = client.0.asked(&old, None);
+        let denied: Answer = Arc::new(Err(Obstacle::Denied(401)));
+        assert!(client.0.or_existed(&asked, denied).await.is_err());
+    }
+
     #[test]
     fn an_answer_weighs_what_its_tags_weigh() {
-        let image = ImageReference::parse("nginx").unwrap();
+        let image = Asked {
+            image: ImageReference::parse("nginx").unwrap(),
+            fingerprint: None,
+        };
         assert_eq!(weight(&image, &Arc::new(Ok(ImageState::Exists))), 1);
         assert_eq!(weight(&image, &Arc::new(Ok(missing(0)))), 1);
         let many = weight(&image, &Arc::new(Ok(missing(20_000))));

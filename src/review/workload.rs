@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{Review, WatchedKind, at, text};
-use crate::evidence::Unknown;
+use crate::evidence::{Puller, Unknown};
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
 const TEMPLATES: &[(WatchedKind, &str)] = &[
@@ -47,6 +47,10 @@ const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> 
         plural,
     }
 }
+
+/// The service account of a pod that names none (Kubernetes,
+/// plugin/pkg/admission/serviceaccount `DefaultServiceAccountName`).
+pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// Where a container has its memory limit.
 const MEMORY_LIMIT: &str = "/resources/limits/memory";
@@ -183,6 +187,29 @@ impl Review {
             }
         }
         Ok(containers)
+    }
+
+    /// What the pods say that decides with which pull secrets their images are pulled.
+    ///
+    /// # Errors
+    /// As [`Review::pod_spec`].
+    pub fn puller(&self) -> Result<Option<Puller>, Unknown> {
+        let Some((_, spec)) = self.pod_spec()? else {
+            return Ok(None);
+        };
+        let account = ["/serviceAccountName", "/serviceAccount"].into_iter();
+        let mut account = account.filter_map(|pointer| text(spec, pointer));
+        let named = spec.get("imagePullSecrets").and_then(Value::as_array);
+        let named = named.into_iter().flatten();
+        let name = |secret| text(secret, "/name").unwrap_or_default().to_owned();
+        Ok(Some(Puller {
+            namespace: self.subject.namespace.clone().unwrap_or_default(),
+            service_account: account
+                .find(|name| !name.is_empty())
+                .unwrap_or(DEFAULT_ACCOUNT)
+                .to_owned(),
+            named: named.map(name).collect(),
+        }))
     }
 
     /// Every image that the node would pull: containers and image volumes.

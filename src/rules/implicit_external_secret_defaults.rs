@@ -8,7 +8,6 @@
 //! that is left to do there is to put the organisation's own default in place of the definition's.
 
 mod author;
-mod duration;
 
 use serde_json::{Value, json};
 
@@ -16,6 +15,7 @@ use super::catalogue::Entry;
 use super::schema_defaults::{self, Place};
 use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
 use crate::config::ExternalSecretDefaults;
+use crate::duration;
 use crate::evidence::{Evidence, Question, Unknown};
 use crate::review::{Door, Operation, Review, WatchedKind, patch, text};
 use author::Author;

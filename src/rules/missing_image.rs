@@ -1,12 +1,20 @@
 //! `missing-image`: an image that no node can pull, because it does not exist.
 //!
-//! Only two things refuse: a reference that does not parse, and a registry that proves the absence.
-//! A registry that is down, slow, or will not say refuses nothing.
+//! Few things refuse: a reference that does not parse, a registry that proves the absence, and where
+//! pull secrets are read, one over which kubelet fails. An image that is there in a form that nodes
+//! refuse is only likely to fail. A registry that is down, slow, or will not say refuses nothing,
+//! unless the operator says that its "denied" holds for nodes too.
+
+mod pull_secrets;
+
+use std::collections::BTreeSet;
 
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
-use crate::evidence::{Evidence, ImageState, Missing, MissingPart, Question, Unknown};
+use crate::evidence::{
+    Evidence, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question, Unknown,
+};
 use crate::review::Review;
 use crate::review::image::ImageReference;
 use crate::review::workload::{ImageUse, WORKLOADS};
@@ -20,22 +28,119 @@ pub(super) const RULE: Entry = Entry {
         watches: WORKLOADS,
         repairs: false,
         reads: &[],
-        settings: &[],
+        settings: &["platforms", "pullSecrets"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
-    build: |_| Ok(Box::new(MissingImage)),
+    build: |settings| {
+        Ok(Box::new(MissingImage {
+            reads_pull_secrets: settings.pull_secrets == Some(true),
+            compares_platforms: settings.platforms,
+        }))
+    },
 };
 
-struct MissingImage;
+struct MissingImage {
+    reads_pull_secrets: bool,
+    /// Whether an image must be built for a platform that a node has.
+    compares_platforms: bool,
+}
+
+impl MissingImage {
+    /// Whose pull secrets count, where they are read and there is something to pull.
+    fn puller(&self, review: &Review, images: &[ImageUse<'_>]) -> Option<Puller> {
+        let reads = self.reads_pull_secrets && images.iter().any(is_pulled);
+        reads.then(|| review.puller().ok().flatten()).flatten()
+    }
+}
+
+impl MissingImage {
+    fn inspect(
+        &self,
+        image: &ImageUse<'_>,
+        puller: Option<&Puller>,
+        review: &Review,
+        evidence: &Evidence,
+    ) -> Result<Option<Finding>, Unknown> {
+        let finding = |certainty, message: String, help: String| Finding {
+            certainty,
+            path: image.pointer(),
+            item: image.item.clone().into_owned(),
+            value: image.reference.to_owned(),
+            magnitude: None,
+            message,
+            help,
+            fix: None,
+        };
+        let reference = match ImageReference::parse(image.reference) {
+            Ok(reference) => reference.pulled(),
+            Err(error) => {
+                let message = format!(
+                    "{} has the image {:?}, which is no image reference",
+                    image.item,
+                    printable(image.reference)
+                );
+                let help = error.to_string();
+                return Ok(Some(finding(Certainty::Proven, message, help)));
+            }
+        };
+        match evidence.image(&reference, puller)? {
+            ImageState::Exists if self.compares_platforms => {
+                let platforms = evidence.image_platforms(&reference, puller)?;
+                let ImagePlatforms::Only(built) = platforms else {
+                    return Ok(None);
+                };
+                let nodes = evidence.node_platforms()?;
+                let explained = explain_platforms(image, &reference, built, nodes, review);
+                Ok(explained.map(|(message, help)| finding(Certainty::Likely, message, help)))
+            }
+            ImageState::Exists => Ok(None),
+            ImageState::Schema1 => {
+                let message = format!(
+                    "{}: {} is an image of Docker's first schema, which containerd 2.0 and later refuse",
+                    image.item,
+                    reference.familiar()
+                );
+                let help = "push it again with a tool of today, such as docker buildx or crane";
+                Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
+            }
+            ImageState::Missing(missing) => {
+                let (message, help) = explain(image, &reference, missing);
+                Ok(Some(finding(Certainty::Proven, message, help)))
+            }
+            ImageState::Denied { asked } => {
+                let message = format!(
+                    "{}: {} lets no node read {}",
+                    image.item,
+                    reference.repository.domain,
+                    reference.repository.familiar()
+                );
+                let help = format!(
+                    "write a repository that exists, or name a pull secret that may read it; asked: {asked}"
+                );
+                Ok(Some(finding(Certainty::Proven, message, help)))
+            }
+        }
+    }
+}
 
 impl Rule for MissingImage {
     fn questions(&self, review: &Review) -> Vec<Question> {
         let images = review.images().unwrap_or_default();
-        let pulled = images.iter().filter(|image| is_pulled(image));
-        pulled
-            .filter_map(|image| ImageReference::parse(image.reference).ok())
-            .map(|reference| Question::Image(reference.pulled()))
-            .collect()
+        let puller = self.puller(review, &images);
+        let images = images.iter().filter(|image| is_pulled(image));
+        let references = images.filter_map(|image| ImageReference::parse(image.reference).ok());
+        let mut questions = Vec::new();
+        for image in references.map(|reference| reference.pulled()) {
+            let puller = puller.clone();
+            if self.compares_platforms {
+                let (image, puller) = (image.clone(), puller.clone());
+                questions.push(Question::ImagePlatforms { image, puller });
+                questions.push(Question::NodePlatforms);
+            }
+            questions.push(Question::Image { image, puller });
+        }
+        questions.extend(puller.map(Question::PullSecrets));
+        questions
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
@@ -44,8 +149,15 @@ impl Rule for MissingImage {
             Err(reason) => return Judgement::abstain("containers", reason),
         };
         let mut judgement = Judgement::default();
+        let puller = self.puller(review, &images);
+        if let Some(puller) = &puller {
+            match pull_secrets::findings(review, puller, evidence) {
+                Ok(findings) => judgement.findings.extend(findings),
+                Err(reason) => judgement.add("pull secrets", Err(reason)),
+            }
+        }
         for image in images.iter().filter(|image| is_pulled(image)) {
-            match inspect(image, evidence) {
+            match self.inspect(image, puller.as_ref(), review, evidence) {
                 Ok(finding) => judgement.findings.extend(finding),
                 Err(reason) => {
                     let item = format!("{} ({})", image.item, printable(image.reference));
@@ -61,35 +173,6 @@ impl Rule for MissingImage {
 /// pulled, are no business of a registry.
 fn is_pulled(image: &ImageUse<'_>) -> bool {
     image.pull_policy != Some("Never") && !matches!(image.reference.trim(), "" | "auto")
-}
-
-fn inspect(image: &ImageUse<'_>, evidence: &Evidence) -> Result<Option<Finding>, Unknown> {
-    let finding = |message: String, help: String| Finding {
-        certainty: Certainty::Proven,
-        path: image.pointer(),
-        item: image.item.clone().into_owned(),
-        value: image.reference.to_owned(),
-        magnitude: None,
-        message,
-        help,
-        fix: None,
-    };
-    let reference = match ImageReference::parse(image.reference) {
-        Ok(reference) => reference.pulled(),
-        Err(error) => {
-            let message = format!(
-                "{} has the image {:?}, which is no image reference",
-                image.item,
-                printable(image.reference)
-            );
-            return Ok(Some(finding(message, error.to_string())));
-        }
-    };
-    let ImageState::Missing(missing) = evidence.image(&reference)? else {
-        return Ok(None);
-    };
-    let (message, help) = explain(image, &reference, missing);
-    Ok(Some(finding(message, help)))
 }
 
 /// The message is the same whoever answered; the help says who did, and what there is instead.
@@ -128,6 +211,42 @@ fn explain(
     )
 }
 
+/// Message and help, where no node that may get the pod is of a platform that the image is built for.
+/// It may be that such a node is only made when the pod waits for it.
+fn explain_platforms(
+    image: &ImageUse<'_>,
+    reference: &ImageReference,
+    built: &[Platform],
+    nodes: &BTreeSet<Platform>,
+    review: &Review,
+) -> Option<(String, String)> {
+    let mut nodes = nodes
+        .iter()
+        .filter(|node| review.may_run_on(node))
+        .peekable();
+    let list = |platforms: &mut dyn Iterator<Item = &Platform>| {
+        let words: Vec<_> = platforms.map(ToString::to_string).collect();
+        words.join(", ")
+    };
+    if nodes.peek().is_none() || built.is_empty() {
+        return None;
+    }
+    let nodes: Vec<_> = nodes.collect();
+    if nodes.iter().any(|node| built.contains(node)) {
+        return None;
+    }
+    let message = format!(
+        "{}: {} is built for {}, and no node that may get the pod is: they are {}",
+        image.item,
+        reference.familiar(),
+        list(&mut built.iter()),
+        list(&mut nodes.into_iter())
+    );
+    let help = "build the image for the nodes, or select nodes of its platform (nodeSelector \
+                kubernetes.io/arch)";
+    Some((message, help.to_owned()))
+}
+
 fn nearest_tags(wanted: &str, tags: &[String]) -> String {
     let near = nearest(wanted, tags);
     if near.is_empty() {
@@ -162,12 +281,16 @@ mod tests {
         }))
         .unwrap();
         let mut evidence = Evidence::default();
-        for question in MissingImage.questions(&review) {
+        let rule = MissingImage {
+            reads_pull_secrets: false,
+            compares_platforms: false,
+        };
+        for question in rule.questions(&review) {
             if let Some(answer) = answer {
                 evidence.insert(question, answer.clone().map(Fact::Image));
             }
         }
-        MissingImage.judge(&review, &evidence)
+        rule.judge(&review, &evidence)
     }
 
     fn no_tag(tags: &[&str]) -> ImageState {
@@ -198,6 +321,81 @@ mod tests {
             "{}",
             finding.help
         );
+    }
+
+    #[test]
+    fn registry_case_31_an_image_of_the_first_schema_is_likely_to_fail() {
+        let judgement = judge("old:1", "Always", Some(&Ok(ImageState::Schema1)));
+        let finding = &judgement.findings[0];
+        assert_eq!(finding.certainty, Certainty::Likely);
+        assert!(finding.message.starts_with("app: old:1 is an image of"));
+    }
+
+    #[test]
+    fn registry_case_104_and_105_an_index_must_have_a_platform_that_a_node_has() {
+        let platform = |text: &&str| {
+            let (os, architecture) = text.split_once('/').unwrap();
+            Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+            }
+        };
+        let judge = |built: Option<&[&str]>, nodes: Option<&[&str]>, selector: &str| {
+            let review = Review::of_manifest(json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                "spec": {
+                    "containers": [{"name": "app", "image": "a:1"}],
+                    "nodeSelector": {"kubernetes.io/arch": selector},
+                },
+            }))
+            .unwrap();
+            let rule = MissingImage {
+                reads_pull_secrets: false,
+                compares_platforms: true,
+            };
+            let mut evidence = Evidence::default();
+            for question in rule.questions(&review) {
+                let answer = match &question {
+                    Question::Image { .. } => Fact::Image(ImageState::Exists),
+                    Question::ImagePlatforms { .. } => Fact::ImagePlatforms(match built {
+                        Some(built) => ImagePlatforms::Only(built.iter().map(platform).collect()),
+                        None => ImagePlatforms::Any,
+                    }),
+                    _ => match nodes {
+                        Some(nodes) => Fact::NodePlatforms(nodes.iter().map(platform).collect()),
+                        None => continue,
+                    },
+                };
+                evidence.insert(question, Ok(answer));
+            }
+            rule.judge(&review, &evidence)
+        };
+        let arm = Some(&["linux/arm64"][..]);
+        let amd = Some(&["linux/amd64"][..]);
+        let both = Some(&["linux/amd64", "linux/arm64"][..]);
+        let found = judge(arm, amd, "amd64");
+        assert_eq!(found.findings[0].certainty, Certainty::Likely);
+        assert_eq!(
+            found.findings[0].message,
+            "app: a:1 is built for linux/arm64, and no node that may get the pod is: they are \
+             linux/amd64"
+        );
+        assert_eq!(judge(arm, both, "amd64").findings.len(), 1);
+        for (built, nodes, selector) in [
+            (arm, both, "arm64"),
+            (both, amd, "amd64"),
+            // A node that is not there yet may be made for it.
+            (arm, amd, "arm64"),
+            (arm, Some(&[][..]), "amd64"),
+            // Case 105: what is no index is pulled, whatever it is.
+            (None, amd, "amd64"),
+            (Some(&[][..]), amd, "amd64"),
+        ] {
+            let judgement = judge(built, nodes, selector);
+            assert_eq!(judgement, Judgement::default(), "{built:?} {nodes:?}");
+        }
+        let unknown = judge(arm, None, "amd64");
+        assert_eq!((unknown.findings.len(), unknown.abstained.len()), (0, 1));
     }
 
     #[test]

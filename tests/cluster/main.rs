@@ -35,5 +35,6 @@ mod incidents;
 mod leader;
 mod memory;
 mod patched;
+mod pull_secrets;
 mod requests;
 mod view;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forestall::evidence::Unknown;
+use forestall::evidence::{Platform, Unknown};
 use forestall::lookup::cluster::{ClusterView, NamespaceState, Patience};
 use forestall::report::metrics::Metrics;
 use forestall::rules::Reads;
@@ -100,6 +100,35 @@ async fn ready_means_that_everything_was_listed() {
     assert_eq!(view.definition(GROUP, "things"), Err(Unknown::NotAsked));
     assert_eq!(view.argocd_version(), Err(Unknown::NotAsked));
     assert!(available(&metrics, "namespaces", 1), "{}", metrics.encode());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_watched_from_the_first_question_on() {
+    let cluster = ControlPlane::shared();
+    let node = |name: &str, labels: &str| {
+        format!(
+            r#"{{"apiVersion": "v1", "kind": "Node", "metadata": {{"name": "{name}", "labels": {labels}}}}}"#
+        )
+    };
+    let labels = r#"{"kubernetes.io/os": "linux", "kubernetes.io/arch": "riscv64"}"#;
+    cluster.must(&["apply", "-f", "-"], &node("view-riscv", labels));
+    cluster.must(&["apply", "-f", "-"], &node("view-unlabelled", "{}"));
+    let (view, metrics) = listed(cluster.client().await, &[], QUICK).await;
+    assert!(!metrics.encode().contains("resource=\"nodes\""));
+
+    assert_eq!(view.node_platforms(), Err(Unknown::NotSynced));
+    let riscv = Platform {
+        os: "linux".to_owned(),
+        architecture: "riscv64".to_owned(),
+    };
+    let has = |wanted: bool| {
+        let platforms = view.node_platforms();
+        platforms.is_ok_and(|platforms| platforms.contains(&riscv) == wanted)
+    };
+    eventually("the node", || has(true)).await;
+    assert!(available(&metrics, "nodes", 1), "{}", metrics.encode());
+    cluster.must(&["delete", "node", "view-riscv", "view-unlabelled"], "");
+    eventually("the end of the node", || has(false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,7 +103,7 @@ fn update(review: &Review, previous: Arc<Value>) -> Review {
 /// The most favourable answer to every question.
 fn favourable(question: &Question) -> Option<Result<Fact, Unknown>> {
     match question {
-        Question::Image(_) => Some(Ok(Fact::Image(ImageState::Exists))),
+        Question::Image { .. } => Some(Ok(Fact::Image(ImageState::Exists))),
         Question::MemoryHistory => Some(Ok(Fact::Memory(Vec::new().into()))),
         _ => None,
     }
@@ -311,13 +311,13 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
     };
     let facts = || {
         Facts(|question| match question {
-            Question::Image(image) if image.tag.as_deref() == Some("bad") => Some(Ok(Fact::Image(
-                ImageState::Missing(forestall::evidence::Missing {
+            Question::Image { image, .. } if image.tag.as_deref() == Some("bad") => Some(Ok(
+                Fact::Image(ImageState::Missing(forestall::evidence::Missing {
                     what: forestall::evidence::MissingPart::Tag,
                     asked: "a test".to_owned(),
                     tags: Vec::new().into(),
-                }),
-            ))),
+                })),
+            )),
             other => favourable(other),
         })
     };

@@ -11,6 +11,8 @@
 
 #[path = "../support/go.rs"]
 mod go;
+#[path = "../support/network.rs"]
+mod network;
 #[path = "../support/pages.rs"]
 mod page_cases;
 #[path = "../support/pki.rs"]

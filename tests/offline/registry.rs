@@ -2,15 +2,22 @@
 //! The numbers of cases are those of the list of registry behaviours in the client's design.
 
 mod auth;
+mod credentials;
 mod forgery;
+mod guards;
+mod keyring;
 mod limits;
+mod mirrors;
+mod oracle;
+mod platforms;
+mod providers;
 mod real;
 mod tls;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forestall::config::Config;
 use forestall::evidence::{ImageState, Missing, MissingPart, Unknown};
 use forestall::lookup::registry::{HostSettings, RegistryClient};
 use forestall::report::metrics::Metrics;
@@ -38,12 +45,24 @@ fn client(entries: &[(&str, &str)]) -> RegistryClient {
 
 fn client_with(entries: &[(&str, &str)], metrics: Arc<Metrics>) -> RegistryClient {
     let settings = |&(host, server): &(&str, &str)| {
-        let server = (!server.is_empty()).then(|| server.to_owned());
-        let plain_http = server.is_none();
-        (host.to_owned(), HostSettings { server, plain_http })
+        let settings = HostSettings {
+            server: (!server.is_empty()).then(|| server.into()),
+            plain_http: server.is_empty(),
+            ..HostSettings::default()
+        };
+        (host.to_owned(), settings)
     };
-    let settings: BTreeMap<_, _> = entries.iter().map(settings).collect();
-    RegistryClient::new(&settings, metrics).unwrap()
+    let config = Config {
+        registries: entries.iter().map(settings).collect(),
+        ..Config::default()
+    };
+    RegistryClient::new(&config, metrics).unwrap()
+}
+
+/// A client by this configuration.
+fn client_of_config(yaml: &str) -> RegistryClient {
+    let config = Config::parse("config.yaml", yaml).unwrap();
+    RegistryClient::new(&config, Arc::default()).unwrap()
 }
 
 fn reference(image: &str) -> ImageReference {
@@ -61,13 +80,15 @@ async fn answer(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Str
     told(probe(&client_of(&registry.url()), IMAGE).await)
 }
 
-/// An answer in a line: `exists`, `missing Tag [v2]`, or why it is not known.
+/// An answer in a line: `exists`, `missing Tag [v2]`, `denied`, or why it is not known.
 fn told(answer: Result<ImageState, Unknown>) -> String {
     match answer {
         Ok(ImageState::Exists) => "exists".to_owned(),
+        Ok(ImageState::Schema1) => "schema 1".to_owned(),
         Ok(ImageState::Missing(Missing { what, tags, .. })) => {
             format!("missing {what:?} [{}]", tags.join(" "))
         }
+        Ok(ImageState::Denied { .. }) => "denied".to_owned(),
         Err(Unknown::Registry { why, .. }) => {
             assert!(!why.contains("evil"), "{why:?} shows what a registry wrote");
             why

@@ -10,14 +10,16 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 /// An authority with one server certificate: ca.crt, tls.crt, tls.key.
 pub struct Pki {
-    directory: TempDir,
+    directory: PathBuf,
+    /// Removes it at the end, where it was made here.
+    _made: Option<TempDir>,
 }
 
 /// A certificate with its key, in PEM.
@@ -29,9 +31,20 @@ pub struct Pair {
 impl Pki {
     /// A new authority, and a certificate for these names.
     pub fn new(names: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        dev_ca(directory.path(), names);
-        Self { directory }
+        let made = tempfile::tempdir().unwrap();
+        dev_ca(made.path(), names);
+        Self {
+            directory: made.path().to_owned(),
+            _made: Some(made),
+        }
+    }
+
+    /// What somebody else made.
+    pub fn at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            _made: None,
+        }
     }
 
     /// For the addresses of tests.
@@ -41,11 +54,11 @@ impl Pki {
 
     /// Another certificate by the same authority, in place of the first.
     pub fn renew(&self, names: &[&str]) {
-        dev_ca(self.directory.path(), names);
+        dev_ca(&self.directory, names);
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
-        self.directory.path().join(file)
+        self.directory.join(file)
     }
 
     /// tls.crt and tls.key.
@@ -54,6 +67,12 @@ impl Pki {
             certificate: fs::read_to_string(self.path("tls.crt")).unwrap(),
             key: fs::read_to_string(self.path("tls.key")).unwrap(),
         }
+    }
+
+    /// A server with the certificate.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let Pair { certificate, key } = self.pair();
+        server(&certificate, &key)
     }
 
     /// A client that trusts this authority and speaks these protocols.
@@ -78,6 +97,21 @@ pub fn client(trusted: &[u8], alpn: &[&str]) -> Arc<ClientConfig> {
     // A session that is resumed shows no certificate.
     config.resumption = Resumption::disabled();
     Arc::new(config)
+}
+
+/// A server with this certificate and key, in PEM.
+pub fn server(certificate: &str, key: &str) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            chain.collect(),
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        );
+    Arc::new(config.unwrap())
 }
 
 /// A self-signed certificate that holds between two years.

@@ -24,8 +24,14 @@ impl Registry {
 
     /// The same; it gives so many tags at a time.
     pub fn with_pages_of<Image: AsRef<str>>(tags: usize, images: &[Image]) -> Self {
+        Self::with(&["--page", &tags.to_string()], images)
+    }
+
+    /// The same with more arguments of the program, such as `--proxy`.
+    pub fn with<Image: AsRef<str>>(arguments: &[&str], images: &[Image]) -> Self {
         let mut process = Command::new(super::go::go_program("registry"))
-            .args(["--until-eof", "--page", &tags.to_string(), "--image", "-"])
+            .args(["--until-eof", "--image", "-"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -131,6 +133,15 @@ impl Scripted {
     /// A server that answers by a script. A reply of status 0 ends the connection.
     pub async fn start(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, None, script)
+    }
+
+    /// The same on this listener, by HTTPS where it has a certificate.
+    pub fn on(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let server = Self {
             address: listener.local_addr().unwrap().to_string(),
             asked: Arc::default(),
@@ -141,7 +152,17 @@ impl Scripted {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(stream, Arc::clone(&script), Arc::clone(&asked)));
+                let (script, asked) = (Arc::clone(&script), Arc::clone(&asked));
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    let Some(config) = tls else {
+                        return serve(stream, script, asked).await;
+                    };
+                    // A client that does not believe the certificate refuses the handshake.
+                    if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+                        serve(stream, script, asked).await;
+                    }
+                });
             }
         });
         server
@@ -169,7 +190,7 @@ impl Scripted {
 }
 
 /// Answers one request on a connection.
-pub async fn serve(
+async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     script: Arc<impl Fn(&Asked) -> Reply>,
     log: Arc<Mutex<Vec<Asked>>>,

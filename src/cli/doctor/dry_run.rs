@@ -464,7 +464,7 @@ mod tests {
                 let rule = (entry.build)(&crate::config::RuleSettings::default()).unwrap();
                 let name = entry.meta.name;
                 let questions = rule.questions(&review);
-                let asks = |question: &Question| matches!(question, Question::Image(_));
+                let asks = |question: &Question| matches!(question, Question::Image { .. });
                 assert!(!questions.iter().any(asks), "{name} of {kind:?}");
                 let judgement = rule.judge(&review, &Evidence::default());
                 assert_eq!(judgement.findings, [], "{name} of {kind:?}");

@@ -56,6 +56,9 @@ impl Configuration {
 
     /// Reads the file again, and judges by it from now on, if it can be used.
     pub(super) fn look_again(&mut self, webhook: &LiveWebhook) {
+        if let Some(registry) = &webhook.guard().lookup().registry {
+            registry.look_again();
+        }
         let Some(path) = &self.path else {
             return;
         };
@@ -84,11 +87,11 @@ impl Configuration {
     /// The new text, where there is one and it is in force now.
     fn change(&self, path: &Path, webhook: &LiveWebhook) -> anyhow::Result<Option<String>> {
         let text = read(path)?;
-        if text == self.text {
+        let before = webhook.guard();
+        let config = Config::parse(&path.display().to_string(), &text)?;
+        if text == self.text && registry_of(&config, &before)?.is_some() {
             return Ok(None);
         }
-        let config = Config::parse(&path.display().to_string(), &text)?;
-        let before = webhook.guard();
         let cluster = before.lookup().cluster.clone();
         webhook.replace(guard(config, Some(&before), cluster, &self.metrics)?);
         Ok(Some(text))
@@ -108,15 +111,13 @@ pub(super) fn guard(
     cluster: Option<ClusterView>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Guard<Live>> {
-    let kept = before
-        .filter(|before| before.config().registries == config.registries)
-        .and_then(|before| before.lookup().registry.clone());
+    let kept = match before {
+        Some(before) => registry_of(&config, before)?,
+        None => None,
+    };
     let registry = match kept {
         Some(registry) => registry,
-        None => Arc::new(RegistryClient::new(
-            &config.registries,
-            Arc::clone(metrics),
-        )?),
+        None => Arc::new(RegistryClient::new(&config, Arc::clone(metrics))?),
     };
     let lookup = Live {
         registry: Some(registry),
@@ -128,6 +129,20 @@ pub(super) fn guard(
             .map(|version| version.0.clone()),
     };
     Ok(Guard::new(config, lookup)?)
+}
+
+/// The registry client as it is, unless registries are reached otherwise now.
+fn registry_of(
+    config: &Config,
+    before: &Guard<Live>,
+) -> anyhow::Result<Option<Arc<RegistryClient>>> {
+    let old = before.config();
+    let is_same = old.has_same_registries(config);
+    let Some(registry) = before.lookup().registry.as_ref().filter(|_| is_same) else {
+        return Ok(None);
+    };
+    let is_current = registry.has_files_of(config)?;
+    Ok(is_current.then(|| Arc::clone(registry)))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

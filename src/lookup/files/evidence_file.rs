@@ -1,15 +1,18 @@
 //! The evidence file: facts that somebody wrote down, or that `check --record` did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::{ConfigError, parse_yaml};
-use crate::evidence::{Fact, ImageState, MemoryRecord, Question, Scalar, Unknown};
+use crate::evidence::{
+    Fact, ImagePlatforms, ImageState, MemoryRecord, Platform, Question, Scalar, Unknown,
+};
 use crate::quantity::Quantity;
 use crate::review::image::{ImageReference, Repository};
 use crate::review::patch::escape;
+use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 
 /// The key of argocd-cmd-params-cm that makes Argo CD compare by server-side diff throughout
 /// (Argo CD, "Server-Side Diff").
@@ -50,6 +53,8 @@ pub struct EvidenceFile {
 pub enum ImageAnswer {
     /// A node could pull it.
     Exists,
+    /// It is there in Docker's first schema, which containerd 2.0 and later refuse.
+    Schema1,
     /// It is not there.
     Missing,
     /// The registry does not say.
@@ -146,18 +151,37 @@ impl EvidenceFile {
     /// Writes down an answer, where this file has a place for it.
     pub(super) fn remember(&mut self, question: &Question, answer: &Result<Fact, Unknown>) {
         match (question, answer) {
-            (Question::Image(image), Ok(Fact::Image(ImageState::Missing(missing)))) => {
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Missing(missing)))) => {
                 self.images.insert(image.to_string(), ImageAnswer::Missing);
                 if !missing.tags.is_empty() {
                     let tags = missing.tags.iter().cloned().map(Scalar).collect();
                     self.tags.insert(image.repository.to_string(), tags);
                 }
             }
-            (Question::Image(image), Ok(_)) => {
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Denied { .. }))) => {
+                self.images.insert(image.to_string(), ImageAnswer::Denied);
+            }
+            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Schema1))) => {
+                self.images.insert(image.to_string(), ImageAnswer::Schema1);
+            }
+            (Question::Image { image, .. }, Ok(_)) => {
                 self.images.insert(image.to_string(), ImageAnswer::Exists);
             }
-            (Question::Image(image), Err(_)) => {
+            (Question::Image { image, .. }, Err(_)) => {
                 self.images.insert(image.to_string(), ImageAnswer::Unknown);
+            }
+            (
+                Question::ImagePlatforms { image, .. },
+                Ok(Fact::ImagePlatforms(ImagePlatforms::Only(platforms))),
+            ) => {
+                let listed: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+                let config = json!({"platforms": listed});
+                self.image_configs.insert(image.to_string(), config);
+            }
+            (Question::NodePlatforms, Ok(Fact::NodePlatforms(platforms))) => {
+                let node =
+                    |platform: &Platform| json!({"os": platform.os, "arch": platform.architecture});
+                self.nodes = platforms.iter().map(node).collect();
             }
             (Question::ArgoCdVersion, Ok(Fact::Version(version))) => {
                 self.argocd.version = Some(Scalar(version.clone()));
@@ -186,6 +210,37 @@ pub(super) fn repository(key: &str) -> Result<Repository, String> {
         return Err("write the repository without a tag and without a digest".to_owned());
     }
     Ok(reference.repository)
+}
+
+/// For which platforms an image is built, where its entry in `imageConfigs` says so.
+pub(super) fn platforms(config: &Value) -> Option<ImagePlatforms> {
+    let listed = config.get("platforms")?.as_array()?;
+    let platforms = listed.iter().filter_map(Value::as_str).map(|platform| {
+        let (os, architecture) = platform.split_once('/')?;
+        Some(Platform {
+            os: os.to_owned(),
+            // A variant, such as v8, says nothing that nodes have as a label.
+            architecture: architecture.split('/').next()?.to_owned(),
+        })
+    });
+    platforms.collect::<Option<_>>().map(ImagePlatforms::Only)
+}
+
+/// The platforms of the nodes; `None` where none is given, or one does not say.
+pub(super) fn node_platforms(nodes: &[Value]) -> Option<BTreeSet<Platform>> {
+    let platform = |node: &Value| {
+        let said = |key: &str, label: &str| {
+            let labelled = node.get("labels").and_then(|labels| labels.get(label));
+            let said = node.get(key).or(labelled)?;
+            said.as_str().map(ToOwned::to_owned)
+        };
+        Some(Platform {
+            os: said("os", OS_LABEL)?,
+            architecture: said("arch", ARCHITECTURE_LABEL)?,
+        })
+    };
+    let platforms: Option<BTreeSet<_>> = nodes.iter().map(platform).collect();
+    platforms.filter(|platforms| !platforms.is_empty())
 }
 
 fn reference(key: &str, pointer: &str, section: &str) -> Result<ImageReference, Mistake> {

@@ -7,6 +7,15 @@ const MOST_HEADERS: usize = 8;
 /// Bytes that are read of each.
 const LONGEST_HEADER: usize = 8 * 1024;
 
+/// How a registry wants to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// With a token.
+    Bearer(Bearer),
+    /// With user name and password.
+    Basic,
+}
+
 /// A challenge of the scheme `Bearer`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bearer {
@@ -18,22 +27,28 @@ pub(super) struct Bearer {
     pub(super) scope: Option<String>,
 }
 
-/// The first `Bearer` challenge with a realm, whatever other challenges stand beside it.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<Bearer> {
-    headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .take(MOST_HEADERS)
-        .filter_map(|header| header.to_str().ok())
-        .filter(|header| header.len() <= LONGEST_HEADER)
-        .find_map(bearer_in)
+/// The first `Bearer` challenge with a realm, whatever stands beside it; else `Basic`. A node
+/// chooses so, too (containerd, core/remotes/docker/auth `ParseAuthHeader`).
+pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let mut has_basic = false;
+    let headers = headers.get_all(WWW_AUTHENTICATE).iter().take(MOST_HEADERS);
+    let headers = headers.filter_map(|header| header.to_str().ok());
+    for header in headers.filter(|header| header.len() <= LONGEST_HEADER) {
+        match challenge_in(header) {
+            Some(Challenge::Bearer(bearer)) => return Some(Challenge::Bearer(bearer)),
+            Some(Challenge::Basic) => has_basic = true,
+            None => {}
+        }
+    }
+    has_basic.then_some(Challenge::Basic)
 }
 
 /// A header holds challenges, each a scheme and parameters, and commas stand between all of them;
 /// so a word is a parameter if `=` follows, else the next scheme.
-fn bearer_in(header: &str) -> Option<Bearer> {
+fn challenge_in(header: &str) -> Option<Challenge> {
     let mut rest = Cursor(header);
     let mut current: Option<Bearer> = None;
+    let mut has_basic = false;
     while let Some(word) = rest.word() {
         if let Some(value) = rest.value() {
             let Some(bearer) = current.as_mut() else {
@@ -52,10 +67,13 @@ fn bearer_in(header: &str) -> Option<Bearer> {
             {
                 break;
             }
+            has_basic |= word.eq_ignore_ascii_case("basic");
             current = word.eq_ignore_ascii_case("bearer").then(Bearer::default);
         }
     }
-    current.filter(|bearer| !bearer.realm.is_empty())
+    let bearer = current.filter(|bearer| !bearer.realm.is_empty());
+    let basic = has_basic.then_some(Challenge::Basic);
+    bearer.map(Challenge::Bearer).or(basic)
 }
 
 /// What is left of a header.
@@ -106,12 +124,19 @@ mod tests {
 
     use super::*;
 
-    fn parse(headers: &[&str]) -> Option<Bearer> {
+    fn read(headers: &[&str]) -> Option<Challenge> {
         let mut map = HeaderMap::new();
         for header in headers {
             map.append(WWW_AUTHENTICATE, HeaderValue::from_str(header).unwrap());
         }
-        bearer(&map)
+        challenge(&map)
+    }
+
+    fn parse(headers: &[&str]) -> Option<Bearer> {
+        match read(headers)? {
+            Challenge::Bearer(bearer) => Some(bearer),
+            Challenge::Basic => None,
+        }
     }
 
     fn expected(realm: &str, service: Option<&str>, scope: Option<&str>) -> Bearer {
@@ -172,10 +197,30 @@ mod tests {
         assert_eq!(parse(&[&long]), None);
     }
 
+    #[test]
+    fn basic_is_taken_where_there_is_no_bearer() {
+        for headers in [
+            &[r#"Basic realm="x""#][..],
+            &["basic"],
+            &["Negotiate", r#"Basic realm="Bearer""#],
+            &[r#"Bearer error="no realm", Basic realm="x""#],
+            &[r#"Basic realm="x", charset="UTF-8", Digest nonce="y""#],
+        ] {
+            assert_eq!(read(headers), Some(Challenge::Basic), "{headers:?}");
+        }
+        for headers in [
+            &["Negotiate"][..],
+            &[r#"Digest realm="Basic""#],
+            &["realm=basic"],
+        ] {
+            assert_eq!(read(headers), None, "{headers:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_header_is_read_without_a_panic(header in "\\PC{0,80}|[Bb]earer [a-z=\", \\\\]{0,60}") {
-            bearer_in(&header);
+            challenge_in(&header);
         }
     }
 }

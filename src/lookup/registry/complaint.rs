@@ -54,6 +54,15 @@ pub(super) fn is_about_repository(body: &[u8]) -> bool {
         .any(|reason| reason.code == NAME_UNKNOWN)
 }
 
+/// Whether the body of a 429 says that the pulls of some hours are used up (Docker Hub, "Usage and
+/// limits"), and not that requests came too fast.
+pub(super) fn is_pull_limit(body: &[u8]) -> bool {
+    reasons(body).iter().any(|reason| {
+        let message = reason.message.as_deref().unwrap_or_default();
+        reason.code == "TOOMANYREQUESTS" && message.contains("increase-rate-limit")
+    })
+}
+
 fn reasons(body: &[u8]) -> Vec<Reason> {
     serde_json::from_slice(body).map_or_else(|_| Vec::new(), |Complaint { errors }| errors)
 }

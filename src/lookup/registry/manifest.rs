@@ -1,85 +1,224 @@
 //! The question itself: is the image there, and if not, is that proven?
 //!
-//! "Missing" is what refuses a workload, so it takes all of this: the manifest is absent by HEAD
+//! "Missing" is what refuses a workload, so it takes all of this: every host that a node would ask
+//! says so (the [`chain`](super::chain) sees to that); the manifest is absent by HEAD
 //! and by GET, in the words of a registry; the list of tags does not hold the tag; and the
 //! repository is one that we can read. The last because some registries answer 404 for what they
 //! hide from strangers (Artifactory, "Hide Existence of Unauthorized Resources"), while a node with
 //! credentials can pull it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use reqwest::header::CONTENT_LENGTH;
+use moka::future::Cache;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
+use serde::Deserialize;
 
-use super::complaint::{self, read_absence};
+use super::complaint;
+use super::hosts::Standing;
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::tags::{self, MOST_PAGES, Tags};
 use super::transport::{MOST_REDIRECTS, body, is_page, rest};
-use crate::evidence::{ImageState, Missing, MissingPart};
+use crate::evidence::{ImagePlatforms, ImageState, Missing, MissingPart, Platform};
 use crate::review::image::ImageReference;
 
 /// Bytes of a manifest; a larger one is none to a node (containerd, `MaxManifestSize`).
 const LONGEST_MANIFEST: u64 = 4 * 1024 * 1024;
 
+/// The same of an index, as it is read.
+const LONGEST_INDEX: usize = 4 * 1024 * 1024;
+/// The types of manifests that list other manifests.
+const INDEXES: &[&str] = &[
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+/// The header in which a registry says which manifest it answers with.
+const DIGEST: &str = "docker-content-digest";
+
+/// What is known of manifests, by digest.
+pub(super) type ByDigest = Cache<String, ImagePlatforms>;
+
+/// How long a registry is left alone whose pull limit is reached (Docker Hub counts 6 hours).
+const AFTER_PULL_LIMIT: Duration = Duration::from_mins(10);
+
 const NO_REGISTRY: Obstacle =
     Obstacle::Malformed("answered with a page for people, as no registry does");
+
+/// The type of manifests of the first schema (Docker, "Image Manifest Version 2, Schema 1").
+const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 /// What a status says of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Present,
+    /// It is there, in a form that nodes do not take any more.
+    Schema1,
     Absent,
     /// The registry has no HEAD.
     NotAllowed,
 }
 
-/// Whether an image is there.
-pub(super) async fn state(
-    session: &Session<'_>,
-    image: &ImageReference,
-) -> Result<ImageState, Obstacle> {
+/// What is asked for: the digest where there is one, else the tag.
+fn wanted(image: &ImageReference) -> Result<(&str, MissingPart), Obstacle> {
     match (&image.digest, &image.tag) {
-        (Some(digest), _) => digest_state(session, digest).await,
-        (None, Some(tag)) => tag_state(session, tag).await,
+        (Some(digest), _) => Ok((digest, MissingPart::Digest)),
+        (None, Some(tag)) => Ok((tag, MissingPart::Tag)),
         (None, None) => Err(Obstacle::Malformed(
             "is asked for neither a tag nor a digest",
         )),
     }
 }
 
-async fn tag_state(session: &Session<'_>, tag: &str) -> Result<ImageState, Obstacle> {
-    let Some(what) = absence(session, tag, MissingPart::Tag).await? else {
-        return Ok(ImageState::Exists);
+/// A first look: the image if it is there, `None` if not.
+pub(super) async fn look(
+    session: &Session<'_>,
+    image: &ImageReference,
+) -> Result<Option<ImageState>, Obstacle> {
+    let (reference, _) = wanted(image)?;
+    let url = session.url(&format!("manifests/{reference}"));
+    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
+    let seen = match seen(&head)? {
+        Seen::NotAllowed => {
+            let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+            seen(&get)?
+        }
+        seen => seen,
     };
-    let tags = tags::list(session, tag, MOST_PAGES).await?;
+    seen.state()
+}
+
+/// For which platforms an image that is there is built. A digest means the same for ever, so its
+/// manifest is fetched once: Docker Hub counts that as a pull, and a HEAD as nothing.
+pub(super) async fn platforms(
+    session: &Session<'_>,
+    image: &ImageReference,
+    known: &ByDigest,
+) -> Result<ImagePlatforms, Obstacle> {
+    let (reference, _) = wanted(image)?;
+    let url = session.url(&format!("manifests/{reference}"));
+    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
+    check_present(&head)?;
+    let told = head.headers().get(DIGEST);
+    let told = told.and_then(|digest| digest.to_str().ok());
+    let digest = image.digest.as_deref().or(told).map(ToOwned::to_owned);
+    if let Some(digest) = &digest
+        && let Some(platforms) = known.get(digest).await
+    {
+        return Ok(platforms);
+    }
+    let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+    check_present(&get)?;
+    let is_index = kind(get.headers()).is_some_and(|kind| INDEXES.contains(&kind));
+    let platforms = if is_index {
+        let body = body(get, LONGEST_INDEX, session.by).await?;
+        read_index(&body)?
+    } else {
+        // A node takes any image that is no index.
+        ImagePlatforms::Any
+    };
+    if let Some(digest) = digest {
+        known.insert(digest, platforms.clone()).await;
+    }
+    Ok(platforms)
+}
+
+fn check_present(response: &Response) -> Result<(), Obstacle> {
+    match seen(response)? {
+        Seen::Present | Seen::Schema1 | Seen::NotAllowed => Ok(()),
+        Seen::Absent => Err(Obstacle::Malformed("has no such manifest")),
+    }
+}
+
+/// An index as far as nodes choose by it (containerd, core/images/image.go `Manifest`).
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    platform: Option<EntryPlatform>,
+}
+
+#[derive(Deserialize)]
+struct EntryPlatform {
+    os: String,
+    architecture: String,
+}
+
+fn read_index(body: &[u8]) -> Result<ImagePlatforms, Obstacle> {
+    let index: Index = serde_json::from_slice(body)
+        .map_err(|_| Obstacle::Malformed("gives an index that cannot be read"))?;
+    let mut platforms = Vec::new();
+    for entry in index.manifests {
+        let Some(EntryPlatform { os, architecture }) = entry.platform else {
+            // It fits every node.
+            return Ok(ImagePlatforms::Any);
+        };
+        let is_word = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(is_plain)
+        };
+        if !is_word(&os) || !is_word(&architecture) {
+            return Err(Obstacle::Malformed("gives an index that cannot be read"));
+        }
+        // Attestations are of an unknown platform.
+        if os != "unknown" {
+            platforms.push(Platform { os, architecture });
+        }
+    }
+    platforms.sort();
+    platforms.dedup();
+    Ok(ImagePlatforms::Only(platforms))
+}
+
+/// After a first look that did not find it: the proof that the image is missing, or the image if it
+/// is there all the same. `None` where this host cannot prove it.
+pub(super) async fn prove(
+    session: &Session<'_>,
+    image: &ImageReference,
+) -> Result<Option<ImageState>, Obstacle> {
+    let (reference, part) = wanted(image)?;
+    if session.endpoint.standing == Standing::Proxy {
+        if part == MissingPart::Digest {
+            check_no_blob(session, reference).await?;
+        }
+        return Ok(None);
+    }
+    let what = match confirmed(session, reference, part).await? {
+        Ok(what) => what,
+        Err(found) => return Ok(Some(found)),
+    };
+    let tags = match part {
+        MissingPart::Digest => {
+            check_no_blob(session, reference).await?;
+            // Not for the tags: for whether there are any that we can read.
+            tags::list(session, reference, 1).await?
+        }
+        _ => tags::list(session, reference, MOST_PAGES).await?,
+    };
     if tags.has_wanted {
         return Err(Obstacle::Contradiction(
             "it lists the tag, and has no manifest for it",
         ));
     }
-    missing(session, MissingPart::Tag, what, tags)
+    missing(session, part, what, tags).map(Some)
 }
 
-async fn digest_state(session: &Session<'_>, digest: &str) -> Result<ImageState, Obstacle> {
-    let Some(what) = absence(session, digest, MissingPart::Digest).await? else {
-        return Ok(ImageState::Exists);
-    };
-    // A node asks for the blob too. Anything but a clear no, even a redirect, may be a yes.
+/// A node asks for the blob too. Anything but a clear no, even a redirect, may be a yes.
+async fn check_no_blob(session: &Session<'_>, digest: &str) -> Result<(), Obstacle> {
     let url = session.url(&format!("blobs/{digest}"));
     let response = session.ask(Method::HEAD, &url, 0).await?;
     match response.status().as_u16() {
-        404 => {}
-        200 => {
-            return Err(Obstacle::Contradiction(
-                "it has the blob, and no manifest of that digest",
-            ));
-        }
-        status => return Err(Obstacle::of_status(status, rest(response.headers()))),
+        404 => Ok(()),
+        200 => Err(Obstacle::Contradiction(
+            "it has the blob, and no manifest of that digest",
+        )),
+        status => Err(Obstacle::of_status(status, rest(response.headers()))),
     }
-    // Not for the tags: for whether there are any that we can read.
-    let tags = tags::list(session, digest, 1).await?;
-    missing(session, MissingPart::Digest, what, tags)
 }
 
 /// What is missing: the part that was asked for, or the repository, as the registry says.
@@ -90,7 +229,7 @@ fn missing(
     tags: Tags,
 ) -> Result<ImageState, Obstacle> {
     let is_readable = !tags.names.is_empty();
-    if !is_readable && !session.endpoint.is_authoritative {
+    if !is_readable && session.endpoint.standing != Standing::Replica {
         return Err(Obstacle::Hidden);
     }
     let what = match said {
@@ -105,30 +244,54 @@ fn missing(
     };
     Ok(ImageState::Missing(Missing {
         what,
-        asked: session.endpoint.asked.clone(),
+        // Said when it is told: the answer is kept for all who have the same credentials.
+        asked: String::new(),
         tags: Arc::new(names),
     }))
 }
 
-/// What is missing, or `None` where the manifest is there.
-async fn absence(
+/// What is missing in the registry's words, or the image if GET finds what HEAD did not.
+async fn confirmed(
     session: &Session<'_>,
     reference: &str,
     part: MissingPart,
-) -> Result<Option<MissingPart>, Obstacle> {
+) -> Result<Result<MissingPart, ImageState>, Obstacle> {
     let url = session.url(&format!("manifests/{reference}"));
-    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
-    if seen(&head)? == Seen::Present {
-        return Ok(None);
-    }
     let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
-    match seen(&get)? {
-        Seen::Present => Ok(None),
-        Seen::NotAllowed => Err(Obstacle::Status(get.status().as_u16())),
-        Seen::Absent if is_page(get.headers()) => Err(NO_REGISTRY),
-        Seen::Absent => {
-            let body = body(get, complaint::LONGEST, session.by).await?;
-            read_absence(&body, part).map(Some)
+    if get.status() == 429 {
+        let told = rest(get.headers());
+        let body = body(get, complaint::LONGEST, session.by).await;
+        let rest = rest_after(told, &body.unwrap_or_default());
+        return Err(Obstacle::RateLimited { rest });
+    }
+    if let Some(found) = seen(&get)?.state()? {
+        return Ok(Err(found));
+    }
+    if is_page(get.headers()) {
+        return Err(NO_REGISTRY);
+    }
+    let body = body(get, complaint::LONGEST, session.by).await?;
+    complaint::read_absence(&body, part).map(Ok)
+}
+
+/// How long to leave a registry alone that says 429 with this body.
+fn rest_after(told: Duration, body: &[u8]) -> Duration {
+    if complaint::is_pull_limit(body) {
+        told.max(AFTER_PULL_LIMIT)
+    } else {
+        told
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn state(self) -> Result<Option<ImageState>, Obstacle> {
+        match self {
+            Self::Present => Ok(Some(ImageState::Exists)),
+            Self::Schema1 => Ok(Some(ImageState::Schema1)),
+            Self::Absent => Ok(None),
+            Self::NotAllowed => Err(Obstacle::Status(405)),
         }
     }
 }
@@ -140,6 +303,7 @@ fn seen(response: &Response) -> Result<Seen, Obstacle> {
         200 if length(response).is_some_and(|length| length > LONGEST_MANIFEST) => Err(
             Obstacle::Malformed("answered with a manifest that is too long for a node"),
         ),
+        200 if kind(headers) == Some(SCHEMA_1) => Ok(Seen::Schema1),
         200 => Ok(Seen::Present),
         404 => Ok(Seen::Absent),
         405 => Ok(Seen::NotAllowed),
@@ -147,8 +311,77 @@ fn seen(response: &Response) -> Result<Seen, Obstacle> {
     }
 }
 
+/// The type of the answer, without its parameters.
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(kind.split(';').next().unwrap_or(kind).trim())
+}
+
 /// The length that the header names: the body of an answer to HEAD is empty.
 fn length(response: &Response) -> Option<u64> {
     let header = response.headers().get(CONTENT_LENGTH)?;
     header.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_case_104_an_index_names_the_platforms_that_pull_it() {
+        let read = |platforms: &str| {
+            let index = format!("{{\"manifests\":[{platforms}]}}");
+            read_index(index.as_bytes()).map(|platforms| match platforms {
+                ImagePlatforms::Any => "any".to_owned(),
+                ImagePlatforms::Only(platforms) => {
+                    let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+                    words.join(" ")
+                }
+            })
+        };
+        let of = |os: &str, architecture: &str| {
+            format!(r#"{{"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#)
+        };
+        let both = [
+            of("linux", "arm64"),
+            of("linux", "amd64"),
+            of("linux", "arm64"),
+        ]
+        .join(",");
+        assert_eq!(read(&both).unwrap(), "linux/amd64 linux/arm64");
+        let attested = [of("linux", "amd64"), of("unknown", "unknown")].join(",");
+        assert_eq!(read(&attested).unwrap(), "linux/amd64");
+        for any in ["{}", "{\"platform\":null}"] {
+            assert_eq!(read(&format!("{both},{any}")).unwrap(), "any");
+        }
+        for odd in [
+            "5",
+            &of("linux", "<evil>"),
+            &of("", "amd64"),
+            "{\"platform\":{}}",
+        ] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn registry_case_64_a_pull_limit_takes_longer_than_too_many_requests() {
+        let minute = Duration::from_mins(1);
+        let said = |message: &str| {
+            let error = serde_json::json!({"code": "TOOMANYREQUESTS", "message": message});
+            serde_json::json!({"errors": [error]}).to_string()
+        };
+        let limit = said("You have reached your pull rate limit. https://a/increase-rate-limit");
+        assert_eq!(
+            rest_after(minute, limit.as_bytes()),
+            Duration::from_mins(10)
+        );
+        assert_eq!(
+            rest_after(11 * minute, limit.as_bytes()),
+            Duration::from_mins(11)
+        );
+        for body in [said("slow down").as_str(), "Too Many Requests", ""] {
+            assert_eq!(rest_after(minute, body.as_bytes()), minute);
+        }
+    }
 }

@@ -33,6 +33,9 @@ pub(super) enum Obstacle {
     /// Too many other questions were before this one.
     #[error("was not asked: too many questions wait")]
     Busy,
+    /// It failed the last times, so it is left alone.
+    #[error("was not asked: it failed the last times")]
+    Down,
     /// Its name has no address.
     #[error("has no address: the name cannot be resolved")]
     NoAddress,
@@ -57,6 +60,36 @@ pub(super) enum Obstacle {
     /// It answers as if there were nothing, and may do so only because we are strangers.
     #[error("shows nothing of that repository without credentials, so it may hide it")]
     Hidden,
+    /// All hosts that were asked fetch images on demand, and say the same where they cannot.
+    #[error("is asked through a cache, which does not say whether there is such an image")]
+    ProxyOnly,
+    /// None of its hosts may be asked what a tag means.
+    #[error("has no host with the capability to resolve a tag")]
+    NoHost,
+    /// What the image is rewritten to is no reference.
+    #[error("has an image that imageRewrites make no reference of")]
+    Rewritten,
+    /// The same of a host that has its images.
+    #[error("has a mirror, {0}, that {1}")]
+    Mirror(String, Box<Obstacle>),
+    /// Its credentials would go to somebody else.
+    #[error(
+        "belongs to somebody else, so it gets no credentials; name it in tokenHosts of the registry \
+         if it may have them"
+    )]
+    Stranger,
+    /// A user name or password that HTTP cannot carry.
+    #[error("was not asked: its user name or password cannot be sent")]
+    Unsendable,
+    /// Why credentials for it are not at hand.
+    #[error("was not asked: {0}")]
+    NoCredentials(String),
+    /// Too many credentials are for it.
+    #[error("was not asked with all credentials: more than {0} match")]
+    TooManyCredentials(usize),
+    /// The question itself failed.
+    #[error("was not asked: the question failed; please report it")]
+    Panicked,
     /// The same of the server that gives out its tokens.
     #[error("sends its clients for a token to a server that {0}")]
     TokenServer(Box<Obstacle>),
@@ -102,8 +135,17 @@ impl Obstacle {
         match self {
             Self::Denied(_) | Self::Hidden => AFTER_DENIAL,
             Self::RateLimited { rest } => *rest,
-            Self::TokenServer(of) | Self::Redirect(of) => of.lifetime(),
+            Self::TokenServer(of) | Self::Redirect(of) | Self::Mirror(_, of) => of.lifetime(),
             _ => AFTER_FAILURE,
+        }
+    }
+
+    /// Whether it wants credentials, or more of them.
+    pub(super) fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied(_) => true,
+            Self::TokenServer(of) => of.is_denial(),
+            _ => false,
         }
     }
 
@@ -111,18 +153,64 @@ impl Obstacle {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Blocked(_) => "blocked",
-            Self::Denied(_) | Self::Hidden => "unauthorized",
+            Self::Denied(_)
+            | Self::Hidden
+            | Self::Stranger
+            | Self::Unsendable
+            | Self::NoCredentials(_)
+            | Self::TooManyCredentials(_) => "unauthorized",
             Self::RateLimited { .. } => "rate_limited",
             Self::Status(408 | 500..)
             | Self::TimedOut
             | Self::Busy
+            | Self::Down
             | Self::NoAddress
             | Self::Unreachable
             | Self::Untrusted
             | Self::NoTls
-            | Self::Broken => "unreachable",
-            Self::Status(_) | Self::Malformed(_) | Self::Contradiction(_) => "malformed",
-            Self::TokenServer(of) | Self::Redirect(of) => of.outcome(),
+            | Self::Broken
+            | Self::Panicked => "unreachable",
+            Self::Status(_)
+            | Self::Malformed(_)
+            | Self::Contradiction(_)
+            | Self::ProxyOnly
+            | Self::NoHost
+            | Self::Rewritten => "malformed",
+            Self::TokenServer(of) | Self::Redirect(of) | Self::Mirror(_, of) => of.outcome(),
+        }
+    }
+
+    /// How long the host wants to be left alone, where it said so.
+    pub(super) fn wanted_rest(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { rest } => Some(*rest),
+            Self::TokenServer(of) => of.wanted_rest(),
+            _ => None,
+        }
+    }
+
+    /// Whether the host, or the server that gives out its tokens, did not work.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            Self::Status(status) => matches!(status, 408 | 500..),
+            Self::TimedOut
+            | Self::NoAddress
+            | Self::Unreachable
+            | Self::Untrusted
+            | Self::NoTls
+            | Self::Broken => true,
+            Self::TokenServer(of) => of.is_failure(),
+            _ => false,
+        }
+    }
+
+    /// Whether it has nothing to do with the image: who knew a moment ago that it exists may go on
+    /// believing it.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::RateLimited { .. } | Self::Busy | Self::Down => true,
+            Self::Redirect(of) | Self::Mirror(_, of) => of.is_outage(),
+            other => other.is_failure(),
         }
     }
 }

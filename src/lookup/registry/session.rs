@@ -1,12 +1,14 @@
 //! The questions about one image, to one registry, until one moment.
 
+use reqwest::header::HeaderValue;
 use reqwest::{Method, Response, Url};
 use tokio::time::Instant;
 
-use super::challenge;
+use super::challenge::{self, Challenge};
+use super::credentials::{Credential, Fingerprint};
 use super::hosts::Endpoint;
 use super::obstacle::Obstacle;
-use super::token::{Place, Tokens};
+use super::token::{Pass, Place, Tokens};
 use super::transport::{Ask, Transport};
 
 /// What a node accepts (containerd, core/remotes/docker/resolver.go). With fewer, distribution
@@ -22,6 +24,9 @@ pub(super) struct Session<'a> {
     pub(super) tokens: &'a Tokens,
     pub(super) endpoint: &'a Endpoint,
     pub(super) repository: &'a str,
+    /// As whom; `None` without credentials. Where there are some, nothing is asked without.
+    pub(super) credential: Option<&'a Credential>,
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) by: Instant,
 }
 
@@ -31,44 +36,68 @@ impl Session<'_> {
     /// The address of something in the repository. Its grammar leaves nothing to escape.
     pub(super) fn url(&self, rest: &str) -> Url {
         let mut url = self.endpoint.base.clone();
-        url.set_path(&format!("/v2/{}/{rest}", self.repository));
+        let api = &self.endpoint.path;
+        url.set_path(&format!("{api}/{}/{rest}", self.repository));
+        if let Some(namespace) = &self.endpoint.namespace {
+            // A cache of several registries has to know which (OCI distribution specification,
+            // "Registry Proxying").
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
         url
     }
 
-    /// Asks, with a token where the registry wants one.
+    /// Asks, with what the registry wants to see: nothing, a token, or user name and password.
     pub(super) async fn ask(
         &self,
         method: Method,
         url: &Url,
         redirects: usize,
     ) -> Result<Response, Obstacle> {
-        let ask = |token| Ask {
+        let ask = |authorization| Ask {
             method: method.clone(),
             url: url.clone(),
             accept: ACCEPT,
-            token,
+            authorization,
+            headers: Some(&self.endpoint.headers),
             redirects,
             by: self.by,
         };
         let kept = self.tokens.kept(&self.place()).await;
-        let response = self.transport.send(ask(kept.as_ref())).await?;
-        // Only the registry itself is given a token, so only its own challenge counts.
+        let shown = match &kept {
+            Some(Pass::Token(token)) => Some(token.clone()),
+            Some(Pass::Basic) => self.basic()?,
+            None => None,
+        };
+        let response = self.transport.send(ask(shown.as_ref())).await?;
+        // Only the registry itself is shown something, so only its own challenge counts.
         let is_own = response.url().origin() == url.origin();
         if response.status() != 401 || !is_own {
             return Ok(response);
         }
-        let Some(challenge) = challenge::bearer(response.headers()) else {
-            return Ok(response);
+        let wanted = match challenge::challenge(response.headers()) {
+            Some(Challenge::Bearer(bearer)) => self.tokens.fetch(self, &bearer).await?,
+            Some(Challenge::Basic) if !matches!(kept, Some(Pass::Basic)) => {
+                let Some(basic) = self.basic()? else {
+                    return Ok(response);
+                };
+                self.tokens.wants_basic(self.place()).await;
+                basic
+            }
+            Some(Challenge::Basic) | None => return Ok(response),
         };
-        let fetched = self
-            .tokens
-            .fetch(self.transport, self.place(), &challenge, self.by);
-        let token = fetched.await?;
-        self.transport.send(ask(Some(&token))).await
+        self.transport.send(ask(Some(&wanted))).await
     }
 
-    fn place(&self) -> Place {
-        let authority = self.endpoint.base.authority().to_owned();
-        (authority, self.repository.to_owned())
+    fn basic(&self) -> Result<Option<HeaderValue>, Obstacle> {
+        let header = |credential: &Credential| credential.basic().ok_or(Obstacle::Unsendable);
+        self.credential.map(header).transpose()
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place {
+            host: self.endpoint.base.authority().to_owned(),
+            repository: self.repository.to_owned(),
+            fingerprint: self.fingerprint,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Anonymous tokens. Docker Hub, GHCR and Quay give one to everybody, and answer nobody without.
+//! Tokens. Docker Hub, GHCR and Quay give one to everybody, and answer nobody without.
 
 use std::time::{Duration, Instant as Clock};
 
@@ -10,8 +10,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::challenge::Bearer;
+use super::credentials::Fingerprint;
 use super::obstacle::Obstacle;
-use super::transport::{Ask, Transport, body, rest};
+use super::session::Session;
+use super::transport::{Ask, body, rest};
 
 /// The most time for a token.
 const TOKEN: Duration = Duration::from_millis(1500);
@@ -26,14 +28,40 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// Bytes of all tokens that are kept.
 const MOST_BYTES: u64 = 8 * 1024 * 1024;
 
-/// A registry, as host and port, and a repository of it.
-pub(super) type Place = (String, String);
+/// How long it is remembered that a registry wants user name and password.
+const BASIC: Duration = Duration::from_hours(1);
+
+/// Who asks whom about what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// The registry, as host and port.
+    pub(super) host: String,
+    /// A repository of it.
+    pub(super) repository: String,
+    /// With these credentials; `None` without. A token never serves anybody else.
+    pub(super) fingerprint: Option<Fingerprint>,
+}
+
+/// What a registry wants to see, as it was found out.
+#[derive(Clone, Debug)]
+pub(super) enum Pass {
+    /// This token.
+    Token(HeaderValue),
+    /// User name and password.
+    Basic,
+}
 
 /// Fetches tokens and keeps them while they hold.
 #[derive(Debug)]
-pub(super) struct Tokens(Cache<Place, Token>);
+pub(super) struct Tokens(Cache<Place, Kept>);
 
 #[derive(Clone, Debug)]
+struct Kept {
+    pass: Pass,
+    lifetime: Duration,
+}
+
+#[derive(Debug)]
 struct Token {
     header: HeaderValue,
     lifetime: Duration,
@@ -52,8 +80,12 @@ struct Lifetimes;
 
 impl Tokens {
     pub(super) fn new() -> Self {
-        let weight = |(host, path): &Place, token: &Token| {
-            let bytes = host.len() + path.len() + token.header.len();
+        let weight = |place: &Place, kept: &Kept| {
+            let token = match &kept.pass {
+                Pass::Token(token) => token.len(),
+                Pass::Basic => 0,
+            };
+            let bytes = place.host.len() + place.repository.len() + token;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder()
@@ -64,52 +96,62 @@ impl Tokens {
         Self(cache)
     }
 
-    /// The token that is kept for a repository.
-    pub(super) async fn kept(&self, place: &Place) -> Option<HeaderValue> {
-        self.0.get(place).await.map(|token| token.header)
+    /// What the registry wanted to see the last time.
+    pub(super) async fn kept(&self, place: &Place) -> Option<Pass> {
+        self.0.get(place).await.map(|kept| kept.pass)
+    }
+
+    /// Remembers that the registry wants user name and password.
+    pub(super) async fn wants_basic(&self, place: Place) {
+        let kept = Kept {
+            pass: Pass::Basic,
+            lifetime: BASIC,
+        };
+        self.0.insert(place, kept).await;
     }
 
     /// A new token, from the server that the registry's challenge names.
     pub(super) async fn fetch(
         &self,
-        transport: &Transport,
-        place: Place,
+        session: &Session<'_>,
         challenge: &Bearer,
-        by: Instant,
     ) -> Result<HeaderValue, Obstacle> {
-        let (_, repository) = &place;
-        let fetched = fetch(transport, repository, challenge, by).await;
-        let token = fetched.map_err(|obstacle| Obstacle::TokenServer(Box::new(obstacle)))?;
-        let header = token.header.clone();
-        self.0.insert(place, token).await;
+        let fetched = fetch(session, challenge).await;
+        let Token { header, lifetime } =
+            fetched.map_err(|obstacle| Obstacle::TokenServer(Box::new(obstacle)))?;
+        let pass = Pass::Token(header.clone());
+        self.0
+            .insert(session.place(), Kept { pass, lifetime })
+            .await;
         Ok(header)
     }
 }
 
-async fn fetch(
-    transport: &Transport,
-    repository: &str,
-    challenge: &Bearer,
-    by: Instant,
-) -> Result<Token, Obstacle> {
+async fn fetch(session: &Session<'_>, challenge: &Bearer) -> Result<Token, Obstacle> {
     let mut url = Url::parse(&challenge.realm)
         .map_err(|_| Obstacle::Malformed("has no address that can be read"))?;
+    let credential = match session.credential {
+        Some(_) if !session.endpoint.trusts(&url) => return Err(Obstacle::Stranger),
+        Some(credential) => Some(credential.basic().ok_or(Obstacle::Unsendable)?),
+        None => None,
+    };
     let scope = match &challenge.scope {
         Some(scope) => scope.clone(),
-        None => format!("repository:{repository}:pull"),
+        None => format!("repository:{}:pull", session.repository),
     };
     url.query_pairs_mut()
         .extend_pairs(challenge.service.iter().map(|service| ("service", service)))
         .append_pair("scope", &scope);
-    let by = by.min(Instant::now() + TOKEN);
-    // The client asks without credentials, so a hostile realm gets none; and it is asked only where
-    // the policy for hosts lets any request go.
-    let response = transport
+    let by = session.by.min(Instant::now() + TOKEN);
+    // It is asked only where the policy for hosts lets any request go.
+    let response = session
+        .transport
         .send(Ask {
             method: Method::GET,
             url,
             accept: "application/json",
-            token: None,
+            authorization: credential.as_ref(),
+            headers: None,
             redirects: 0,
             by,
         })
@@ -143,19 +185,19 @@ impl Token {
 
 // === impl Lifetimes ===
 
-impl Expiry<Place, Token> for Lifetimes {
-    fn expire_after_create(&self, _: &Place, token: &Token, _: Clock) -> Option<Duration> {
-        Some(token.lifetime)
+impl Expiry<Place, Kept> for Lifetimes {
+    fn expire_after_create(&self, _: &Place, kept: &Kept, _: Clock) -> Option<Duration> {
+        Some(kept.lifetime)
     }
 
     fn expire_after_update(
         &self,
         _: &Place,
-        token: &Token,
+        kept: &Kept,
         _: Clock,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(token.lifetime)
+        Some(kept.lifetime)
     }
 }
 

@@ -10,12 +10,15 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Certificate, Client, Method, Response, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::address::{ResolveError, Resolver};
-use super::hosts::{HostSettings, Hosts, SettingsError};
+use super::credentials::CredentialsError;
+use super::hosts::Hosts;
+use super::hosts_directory::Trust;
 use super::obstacle::Obstacle;
+use super::settings::SettingsError;
 
 /// The most for name, connection and TLS handshake.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -31,7 +34,10 @@ const LONGEST_REST: Duration = Duration::from_mins(15);
 /// Sends requests to hosts that may be asked.
 #[derive(Debug)]
 pub(super) struct Transport {
+    /// Asks all hosts for which nothing else is configured.
     client: Client,
+    /// By whom they believe.
+    clients: BTreeMap<Trust, Client>,
     hosts: Hosts,
 }
 
@@ -42,7 +48,9 @@ pub(super) struct Ask<'a> {
     pub(super) url: Url,
     pub(super) accept: &'static str,
     /// Goes to the host of `url`, never to one that this redirects to.
-    pub(super) token: Option<&'a HeaderValue>,
+    pub(super) authorization: Option<&'a HeaderValue>,
+    /// The same, beside it.
+    pub(super) headers: Option<&'a HeaderMap>,
     pub(super) redirects: usize,
     pub(super) by: Instant,
 }
@@ -53,6 +61,12 @@ pub enum ClientError {
     /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Credentials of Forestall's own cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The machine gives no random bytes.
+    #[error("the operating system gives no random bytes, which caches of credentials need")]
+    NoRandom,
     /// The TLS library does not start, mostly for want of certificates.
     #[error(
         "registries cannot be asked by HTTPS; install CA certificates (the package ca-certificates), \
@@ -64,22 +78,19 @@ pub enum ClientError {
 // === impl Transport ===
 
 impl Transport {
-    pub(super) fn new(settings: &BTreeMap<String, HostSettings>) -> Result<Self, ClientError> {
-        let hosts = Hosts::new(settings)?;
-        let client = Client::builder()
-            .user_agent(concat!("forestall/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(Resolver::new(hosts.configured_names())))
-            // A proxy would resolve names where nothing checks the addresses.
-            .no_proxy()
-            // The client's own redirects know no policy.
-            .redirect(Policy::none())
-            .referer(false)
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(ClientError::Tls)?;
-        Ok(Self { client, hosts })
+    pub(super) fn new(hosts: Hosts) -> Result<Self, ClientError> {
+        let resolver = Arc::new(Resolver::new(hosts.configured_names()));
+        let make = |trust: Trust| {
+            let client = client(&trust, Arc::clone(&resolver)).map_err(ClientError::Tls)?;
+            Ok((trust, client))
+        };
+        let (_, client) = make(Trust::default())?;
+        let clients = hosts.trusts().into_iter().map(make);
+        Ok(Self {
+            client,
+            clients: clients.collect::<Result<_, ClientError>>()?,
+            hosts,
+        })
     }
 
     pub(super) fn hosts(&self) -> &Hosts {
@@ -114,18 +125,43 @@ impl Transport {
 
     async fn send_once(&self, ask: &Ask<'_>, url: &Url) -> Result<Response, Obstacle> {
         self.hosts.permit(url)?;
-        let mut request = self
-            .client
+        let trust = self.hosts.trust(url);
+        let client = trust.and_then(|trust| self.clients.get(trust));
+        let mut request = client
+            .unwrap_or(&self.client)
             .request(ask.method.clone(), url.clone())
             .header(ACCEPT, ask.accept);
-        if let Some(token) = ask.token.filter(|_| url.origin() == ask.url.origin()) {
-            request = request.header(AUTHORIZATION, token);
+        if url.origin() == ask.url.origin() {
+            if let Some(headers) = ask.headers {
+                request = request.headers(headers.clone());
+            }
+            if let Some(authorization) = ask.authorization {
+                request = request.header(AUTHORIZATION, authorization);
+            }
         }
         timeout_at(ask.by, request.send())
             .await
             .map_err(|_| Obstacle::TimedOut)?
             .map_err(|error| obstacle_of(&error))
     }
+}
+
+fn client(trust: &Trust, resolver: Arc<Resolver>) -> reqwest::Result<Client> {
+    let authorities = Certificate::from_pem_bundle(&trust.authorities)?;
+    Client::builder()
+        .user_agent(concat!("forestall/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(resolver)
+        // A proxy would resolve names where nothing checks the addresses.
+        .no_proxy()
+        // The client's own redirects know no policy.
+        .redirect(Policy::none())
+        .referer(false)
+        .connect_timeout(CONNECT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .pool_idle_timeout(IDLE)
+        .tls_certs_merge(authorities)
+        .tls_danger_accept_invalid_certs(trust.anybody)
+        .build()
 }
 
 /// Reads a body of at most so many bytes.

@@ -44,7 +44,7 @@ impl Lookup for Table {
         let answer = self.0.lock().unwrap().clone().map(Fact::Image);
         let images = asked
             .into_iter()
-            .filter(|question| matches!(question, Question::Image(_)));
+            .filter(|question| matches!(question, Question::Image { .. }));
         images.map(|question| (question, answer.clone())).collect()
     }
 

@@ -112,6 +112,73 @@ async fn registry_case_63_a_registry_that_wants_rest_gets_it() {
 }
 
 #[tokio::test]
+async fn registry_case_63_and_64_the_rest_is_for_every_image_of_the_host() {
+    let registry = Scripted::start(|asked| match asked.method.as_str() {
+        "HEAD" => Reply::status(404),
+        _ => Reply::error(429, "TOOMANYREQUESTS").header("Retry-After", "120"),
+    })
+    .await;
+    let metrics = Arc::new(Metrics::default());
+    let client = client_with(&[("registry.test", &registry.url())], Arc::clone(&metrics));
+    for tag in ["v1", "v2", "v3"] {
+        let answer = probe(&client, &format!("registry.test/team/app:{tag}")).await;
+        assert_eq!(told(answer), "answered 429: too many requests");
+    }
+    assert_eq!(registry.asked().len(), 2);
+    let text = metrics.encode();
+    let line = format!(
+        "forestall_registry_left_alone{{registry=\"{}\"}} 1",
+        registry.address
+    );
+    assert!(text.contains(&line), "{text}");
+}
+
+#[tokio::test]
+async fn registry_case_65_a_registry_that_fails_five_times_is_left_alone() {
+    let registry = Scripted::start(|_| Reply::status(503)).await;
+    let healthy = Scripted::start(|_| Reply::status(200)).await;
+    let client = client(&[
+        ("registry.test", &registry.url()),
+        ("healthy.test", &healthy.url()),
+    ]);
+    for tag in 1..=5 {
+        let answer = probe(&client, &format!("registry.test/team/app:v{tag}")).await;
+        assert_eq!(told(answer), "answered 503");
+    }
+    let answer = probe(&client, "registry.test/team/app:v6").await;
+    assert_eq!(told(answer), "was not asked: it failed the last times");
+    assert_eq!(registry.asked().len(), 5);
+    // Another one is asked all the same.
+    assert_eq!(told(probe(&client, "healthy.test/a:v1").await), "exists");
+}
+
+#[tokio::test]
+async fn registry_case_71_of_twenty_images_the_one_that_hangs_holds_up_no_other() {
+    let registry = Scripted::start(|asked| match asked.path() {
+        "/v2/team/app/manifests/7" => Reply::status(200).after(PATIENCE),
+        _ => Reply::status(200),
+    })
+    .await;
+    let client = client_of(&registry.url());
+    let images: Vec<_> = (0..20)
+        .map(|tag| format!("registry.test/team/app:{tag}"))
+        .collect();
+    let by = Instant::now() + Duration::from_secs(2);
+    let asked = images.iter().map(async |image| {
+        let answer = client.probe(&reference(image), by).await;
+        told(answer)
+    });
+    let answers = futures::future::join_all(asked).await;
+    for (index, answer) in answers.iter().enumerate() {
+        let expected = match index {
+            7 => "did not answer in time",
+            _ => "exists",
+        };
+        assert_eq!(answer, expected, "{index}");
+    }
+}
+
+#[tokio::test]
 async fn one_host_is_asked_four_questions_at_a_time() {
     let registry = Scripted::start(|_| Reply::status(200).after(PATIENCE)).await;
     let client = client_of(&registry.url());

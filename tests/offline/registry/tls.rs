@@ -1,62 +1,102 @@
-//! HTTPS, with certificates that nobody knows.
+//! HTTPS, with certificates that the system does not know.
 
-use std::sync::Mutex;
-
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
-use super::super::scripted::serve;
+use super::super::pki::{Pki, between, server};
 use super::*;
 
-/// A registry that has every image, by HTTPS, under a throw-away CA. Gives its address and what it
-/// was asked.
-async fn private_registry() -> (String, Arc<Mutex<Vec<Asked>>>) {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new([]).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+const UNTRUSTED: &str = "has a certificate that is not trusted";
+
+/// A registry that has every image, by HTTPS.
+async fn https(tls: Arc<rustls::ServerConfig>) -> Scripted {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(Mutex::default());
-    let log = Arc::clone(&asked);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
-            tokio::spawn(async move {
-                // The client refuses the handshake.
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    serve(stream, Arc::new(|_: &Asked| Reply::status(200)), log).await;
-                }
-            });
-        }
-    });
-    (address, asked)
+    Scripted::on(listener, Some(tls), |_| Reply::status(200))
 }
 
 #[tokio::test]
 async fn registry_case_67_a_certificate_of_an_unknown_authority_is_not_trusted() {
-    let (address, asked) = private_registry().await;
-    for server in [address.clone(), format!("https://{address}")] {
+    let pki = Pki::local();
+    let registry = https(pki.server()).await;
+    for server in [
+        registry.address.clone(),
+        format!("https://{}", registry.address),
+    ] {
         let answer = probe(&client_of(&server), IMAGE).await;
-        assert_eq!(told(answer), "has a certificate that is not trusted");
+        assert_eq!(told(answer), UNTRUSTED);
     }
-    assert!(asked.lock().unwrap().is_empty());
+    assert!(registry.asked().is_empty());
+}
+
+#[tokio::test]
+async fn registry_case_67_an_authority_that_is_configured_is_trusted_for_its_host_only() {
+    let (pki, other) = (Pki::local(), Pki::local());
+    let registry = https(pki.server()).await;
+    let (address, ca) = (&registry.address, pki.path("ca.crt"));
+    let stranger = https(pki.server()).await;
+    let client = client_of_config(&format!(
+        "
+registries:
+  '{address}': {{ca: '{ca}'}}
+  registry.test: {{server: {{url: '{address}', ca: '{ca}'}}}}
+  mirrored.test: {{server: '{}', mirrors: [{{url: '{address}', ca: '{ca}'}}]}}
+  '{}': {{}}
+",
+        stranger.address,
+        stranger.address,
+        ca = ca.display()
+    ));
+    for host in [address, "registry.test", "mirrored.test"] {
+        let answer = probe(&client, &format!("{host}/team/app:v1")).await;
+        assert_eq!(told(answer), "exists", "{host}");
+    }
+    let answer = probe(&client, &format!("{}/team/app:v1", stranger.address)).await;
+    assert_eq!(told(answer), UNTRUSTED);
+
+    let client = client_of_config(&format!(
+        "registries: {{'{address}': {{ca: '{}'}}}}",
+        other.path("ca.crt").display()
+    ));
+    let answer = probe(&client, &format!("{address}/team/app:v1")).await;
+    assert_eq!(told(answer), UNTRUSTED);
+}
+
+#[tokio::test]
+async fn registry_case_68_a_certificate_that_is_over_or_another_hosts_is_not_trusted() {
+    let elsewhere = Pki::new(&["elsewhere.test"]);
+    let over = between(2001, 2002);
+    let over_file = elsewhere.path("over.crt");
+    std::fs::write(&over_file, &over.certificate).unwrap();
+    for (tls, ca) in [
+        (elsewhere.server(), elsewhere.path("ca.crt")),
+        (server(&over.certificate, &over.key), over_file),
+    ] {
+        let registry = https(tls).await;
+        let ca = ca.display();
+        let client = client_of_config(&format!(
+            "registries: {{registry.test: {{server: {{url: '{}', ca: '{ca}'}}}}}}",
+            registry.address
+        ));
+        assert_eq!(told(probe(&client, IMAGE).await), UNTRUSTED);
+        assert!(registry.asked().is_empty());
+    }
+}
+
+#[test]
+fn a_file_of_certificates_that_cannot_be_used_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty.crt");
+    std::fs::write(&empty, "").unwrap();
+    let absent = directory.path().join("absent.crt");
+    for (path, problem) in [(&empty, "no certificate in PEM"), (&absent, "No such file")] {
+        let path = path.display();
+        let yaml = format!("registries: {{a.test: {{mirrors: [{{url: b.test, ca: '{path}'}}]}}}}");
+        let config = Config::parse("config.yaml", &yaml).unwrap();
+        let error = RegistryClient::new(&config, Arc::default()).unwrap_err();
+        let text = error.to_string();
+        let place = format!("registries.a.test.mirrors[0].ca: {path}: ");
+        assert!(text.starts_with(&place) && text.contains(problem), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -66,3 +66,26 @@ async fn case_76_and_93_new_files_are_taken_up_without_a_signal() {
     assert_ne!(shown(&before), shown(&after));
     assert!(serve.admits_512m().await);
 }
+
+#[tokio::test]
+async fn files_that_the_configuration_names_are_read_again_too() {
+    let hosts = tempfile::tempdir().unwrap();
+    let file = hosts.path().join("quay.io/hosts.toml");
+    std::fs::create_dir(hosts.path().join("quay.io")).unwrap();
+    std::fs::write(&file, "server = \"https://a.example\"").unwrap();
+    let directory = hosts.path().display();
+    let serve = Serve::start(&format!("hostsDirectory: '{directory}'\n{NO_REGISTRY}")).await;
+
+    std::fs::write(&file, "server = 5").unwrap();
+    serve.signal("HUP");
+    serve.until_metric("forestall_config_valid 0").await;
+    let complaints = serve.complaints();
+    let expected = format!("hostsDirectory: {}: server is no string; ", file.display());
+    assert!(complaints[0].starts_with(&expected), "{complaints:?}");
+
+    std::fs::write(&file, "server = \"https://b.example\"").unwrap();
+    serve.signal("HUP");
+    serve.until_metric("forestall_config_valid 1").await;
+    let taken_up = "forestall_config_reload_total{result=\"success\"} 1";
+    assert!(serve.has_metric(taken_up).await);
+}

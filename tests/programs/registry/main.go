@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -29,9 +30,12 @@ import (
 )
 
 const usage = `registry [--listen ADDRESS] [--page N] [--until-eof] [--image NAME:TAG]...
+         [--auth basic|token --user NAME --password WORD] [--tls-cert FILE --tls-key FILE]
+         [--proxy URL]
 
-Serves a registry over plain HTTP. With "--image -" the images are read from the input, one a line,
-up to an empty line.
+Serves a registry, by HTTPS where it has a certificate. With "--image -" the images are read from
+the input, one a line, up to an empty line. With --proxy it has what the registry at that address
+has, fetched when it is asked for.
 
 `
 
@@ -54,6 +58,12 @@ func main() {
 	var wanted images
 	listen := flag.String("listen", "127.0.0.1:0", "the address to serve on; port 0 takes a free one")
 	page := flag.Int("page", 1000, "the most tags in one answer")
+	kind := flag.String("auth", "none", "who may ask: none (everybody), basic, or token")
+	user := flag.String("user", "", "who may do everything")
+	password := flag.String("password", "", "the password of the user")
+	certificate := flag.String("tls-cert", "", "a certificate, in PEM")
+	key := flag.String("tls-key", "", "the key of the certificate, in PEM")
+	proxy := flag.String("proxy", "", "the registry to fetch from")
 	untilEOF := flag.Bool("until-eof", false, "end when the input does, and so with the process that started this one")
 	flag.Var(&wanted, "image", "an image to make, such as prom/prometheus:v2.55.1")
 	flag.Usage = func() {
@@ -66,12 +76,30 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	guard, err := newGuard(*kind, *user, *password)
+	if err != nil {
+		log.Fatal(err)
+	}
+	base := "http://" + listener.Addr().String()
+	if *certificate != "" {
+		base = "https://" + listener.Addr().String()
+	}
+	app, err := app(*page, *proxy, base, guard)
+	if err != nil {
+		log.Fatal(err)
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- http.Serve(listener, app(*page)) }()
+	go func() {
+		if *certificate != "" {
+			failed <- http.ServeTLS(listener, app, *certificate, *key)
+		} else {
+			failed <- http.Serve(listener, app)
+		}
+	}()
 
 	output := bufio.NewWriter(os.Stdout)
 	fmt.Fprintln(output, listener.Addr())
-	maker := maker{base: "http://" + listener.Addr().String(), configured: map[string]bool{}}
+	maker := maker{base: base, guard: guard, configured: map[string]bool{}}
 	for _, image := range wanted {
 		made, err := maker.make(image)
 		if err != nil {
@@ -93,7 +121,7 @@ func main() {
 	}
 }
 
-func app(page int) http.Handler {
+func app(page int, proxy, base string, guard *guard) (http.Handler, error) {
 	// What is not there is an error to it, and the whole point here.
 	logrus.SetLevel(logrus.FatalLevel)
 	settings := &configuration.Configuration{
@@ -101,12 +129,25 @@ func app(page int) http.Handler {
 		Tags:    configuration.Tags{MaxTags: page},
 	}
 	settings.HTTP.Secret = "only to continue uploads"
-	return handlers.NewApp(context.Background(), settings)
+	settings.Proxy.RemoteURL = proxy
+	if err := guard.configure(settings, base); err != nil {
+		return nil, err
+	}
+	app := http.NewServeMux()
+	app.Handle("/v2/", handlers.NewApp(context.Background(), settings))
+	app.Handle("/token", guard)
+	return app, nil
 }
+
+// client speaks to this very process only, so it need not know the certificate.
+var client = http.Client{Transport: &http.Transport{
+	TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+}}
 
 // A maker pushes images without layers: a registry wants no more.
 type maker struct {
 	base       string
+	guard      *guard
 	configured map[string]bool
 }
 
@@ -143,12 +184,12 @@ func (maker maker) make(image string) (digest.Digest, error) {
 		return "", err
 	}
 	address := fmt.Sprintf("%s/v2/%s/manifests/%s", maker.base, name, tagged.Tag())
-	_, err = send(http.MethodPut, address, v1.MediaTypeImageManifest, manifest)
+	_, err = maker.send(name, http.MethodPut, address, v1.MediaTypeImageManifest, manifest)
 	return digest.FromBytes(manifest), err
 }
 
 func (maker maker) upload(name string, blob []byte) error {
-	started, err := send(http.MethodPost, maker.base+"/v2/"+name+"/blobs/uploads/", "", nil)
+	started, err := maker.send(name, http.MethodPost, maker.base+"/v2/"+name+"/blobs/uploads/", "", nil)
 	if err != nil {
 		return err
 	}
@@ -159,11 +200,11 @@ func (maker maker) upload(name string, blob []byte) error {
 	query := address.Query()
 	query.Set("digest", digest.FromBytes(blob).String())
 	address.RawQuery = query.Encode()
-	_, err = send(http.MethodPut, address.String(), "application/octet-stream", blob)
+	_, err = maker.send(name, http.MethodPut, address.String(), "application/octet-stream", blob)
 	return err
 }
 
-func send(method, address, kind string, body []byte) (http.Header, error) {
+func (maker maker) send(name, method, address, kind string, body []byte) (http.Header, error) {
 	request, err := http.NewRequest(method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -171,7 +212,10 @@ func send(method, address, kind string, body []byte) (http.Header, error) {
 	if kind != "" {
 		request.Header.Set("Content-Type", kind)
 	}
-	response, err := http.DefaultClient.Do(request)
+	if err := maker.guard.admit(request, name); err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}

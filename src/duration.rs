@@ -1,8 +1,9 @@
-//! Durations as Go writes them, which is how external-secrets reads spec.refreshInterval.
+//! Durations as Go writes them, which is how Kubernetes and what is built on it read them.
 
 /// The nanoseconds of a duration such as `1h0m0s`, `1.5h` or `0` (Go's `time.ParseDuration`: a
 /// sign, then numbers with units, at most 2^63 - 1 ns); `None` where Go would refuse it.
-pub(super) fn parse(text: &str) -> Option<i128> {
+#[must_use]
+pub fn parse(text: &str) -> Option<i128> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
         b'+' => (1, &text[1..]),

@@ -1,0 +1,193 @@
+//! The hosts that a node would ask for one image, asked as it would: one after another, until one has
+//! it. That one is enough to exist, and it takes all of them to be missing.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::credentials::{Credential, Fingerprint};
+use super::hosts::{Endpoint, Link};
+use super::limits::{Limits, Turn};
+use super::manifest::{self, ByDigest};
+use super::obstacle::Obstacle;
+use super::session::Session;
+use super::tags::{self, MOST_PAGES};
+use super::token::Tokens;
+use super::transport::Transport;
+use crate::evidence::{ImagePlatforms, ImageState, Missing};
+use crate::report::metrics::{Metrics, RegistryLabel};
+use crate::review::image::ImageReference;
+
+/// One image, and what it takes to ask for it.
+pub(super) struct Asking<'a> {
+    pub(super) transport: &'a Transport,
+    pub(super) tokens: &'a Tokens,
+    pub(super) limits: &'a Limits,
+    pub(super) metrics: &'a Metrics,
+    pub(super) image: &'a ImageReference,
+    /// As whom; `None` without credentials.
+    pub(super) credential: Option<&'a Credential>,
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// Whether the registry has ever let us read anything.
+    pub(super) is_readable: bool,
+    pub(super) by: Instant,
+}
+
+// === impl Asking ===
+
+impl Asking<'_> {
+    /// Asks the hosts of a chain.
+    ///
+    /// # Errors
+    /// What stood in the way, where no host has the image and not all say that it is missing.
+    pub(super) async fn ask(&self, chain: &[Link]) -> Result<ImageState, Obstacle> {
+        if chain.is_empty() {
+            return Err(Obstacle::NoHost);
+        }
+        let mut unknown = None;
+        for (index, link) in chain.iter().enumerate() {
+            match self.look(link, chain.len() - index).await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                // The registry itself is the last, and what it says matters most.
+                Err(obstacle) => unknown = Some(named(obstacle, link, chain)),
+            }
+        }
+        match unknown {
+            Some(obstacle) => Err(obstacle),
+            None => self.prove(chain).await,
+        }
+    }
+
+    async fn look(&self, link: &Link, left: usize) -> Result<Option<ImageState>, Obstacle> {
+        let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
+        let (turn, session) = self.begin(endpoint, self.share(left)).await?;
+        let answer = manifest::look(&session, self.image).await;
+        self.end(turn, endpoint, answer)
+    }
+
+    async fn prove(&self, chain: &[Link]) -> Result<ImageState, Obstacle> {
+        let mut proof: Option<Missing> = None;
+        for link in chain {
+            let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
+            let (turn, session) = self.begin(endpoint, self.by).await?;
+            let answer = match manifest::prove(&session, self.image).await {
+                Ok(Some(ImageState::Missing(missing))) => {
+                    let missing = self.without_private_tags(session, missing).await;
+                    Ok(Some(ImageState::Missing(missing)))
+                }
+                proven => proven,
+            };
+            let proven = self.end(turn, endpoint, answer);
+            match proven.map_err(|obstacle| named(obstacle, link, chain))? {
+                Some(ImageState::Missing(missing)) => proof = Some(missing),
+                Some(found) => return Ok(found),
+                None => {}
+            }
+        }
+        // The tags are those of the last, but all had to say so.
+        proof.map(ImageState::Missing).ok_or(Obstacle::ProxyOnly)
+    }
+
+    /// For which platforms the image is built, by the first host that has it.
+    ///
+    /// # Errors
+    /// What the last host said, where none has it.
+    pub(super) async fn platforms(
+        &self,
+        chain: &[Link],
+        known: &ByDigest,
+    ) -> Result<ImagePlatforms, Obstacle> {
+        let mut unknown = Obstacle::NoHost;
+        for (index, link) in chain.iter().enumerate() {
+            let asked = async {
+                let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
+                let by = self.share(chain.len() - index);
+                let (turn, session) = self.begin(endpoint, by).await?;
+                let answer = manifest::platforms(&session, self.image, known).await;
+                self.end(turn, endpoint, answer)
+            };
+            match asked.await {
+                Ok(platforms) => return Ok(platforms),
+                Err(obstacle) => unknown = named(obstacle, link, chain),
+            }
+        }
+        Err(unknown)
+    }
+
+    /// Waits until a host may be asked.
+    async fn begin<'s>(
+        &'s self,
+        endpoint: &'s Endpoint,
+        by: Instant,
+    ) -> Result<(Turn<'s>, Session<'s>), Obstacle> {
+        let turn = self.limits.turn(endpoint, self.is_readable, by).await?;
+        let is_for_it = endpoint.takes_credentials;
+        let session = Session {
+            transport: self.transport,
+            tokens: self.tokens,
+            endpoint,
+            repository: &self.image.repository.path,
+            credential: self.credential.filter(|_| is_for_it),
+            fingerprint: self.fingerprint.filter(|_| is_for_it),
+            by,
+        };
+        Ok((turn, session))
+    }
+
+    /// Takes note of how it went.
+    fn end<Found>(
+        &self,
+        turn: Turn<'_>,
+        endpoint: &Endpoint,
+        answer: Result<Found, Obstacle>,
+    ) -> Result<Found, Obstacle> {
+        let is_left_alone = turn.end(answer.as_ref().err());
+        let registry = self.metrics.registry_label(endpoint.base.authority());
+        let gauge = &self.metrics.registry_left_alone;
+        gauge
+            .get_or_create(&RegistryLabel { registry })
+            .set(is_left_alone.into());
+        answer
+    }
+
+    /// The time for the next of so many hosts: one that hangs leaves some for those after it.
+    fn share(&self, hosts: usize) -> Instant {
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        now + self.by.saturating_duration_since(now) / hosts
+    }
+
+    /// The same proof with the tags that strangers see, where credentials of Forestall's own opened
+    /// the others: those are not for everybody who can ask.
+    async fn without_private_tags(&self, session: Session<'_>, missing: Missing) -> Missing {
+        let credential = session.credential;
+        let (Some(credential), Some(tag)) = (credential, &self.image.tag) else {
+            return missing;
+        };
+        if credential.origin().is_workload() {
+            return missing;
+        }
+        let anonymous = Session {
+            credential: None,
+            fingerprint: None,
+            ..session
+        };
+        let listed = tags::list(&anonymous, tag, MOST_PAGES).await;
+        let names = listed.map(|tags| tags.names).unwrap_or_default();
+        Missing {
+            tags: Arc::new(names),
+            ..missing
+        }
+    }
+}
+
+/// Says which of several hosts it was.
+fn named(obstacle: Obstacle, link: &Link, chain: &[Link]) -> Obstacle {
+    let is_mirror = chain.last() != Some(link);
+    if is_mirror {
+        Obstacle::Mirror(link.name.clone(), Box::new(obstacle))
+    } else {
+        obstacle
+    }
+}

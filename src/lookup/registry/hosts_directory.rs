@@ -1,0 +1,483 @@
+//! containerd's own files: the folder in which nodes are told how registries are reached
+//! (`/etc/containerd/certs.d`; containerd, docs/hosts.md).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Url};
+use toml::{Table, Value};
+
+use super::settings::SettingsError;
+
+/// Folders that are read.
+const MOST_FOLDERS: usize = 1024;
+/// Bytes of one file.
+const LONGEST_FILE: u64 = 256 * 1024;
+/// The folder of registries without one of their own.
+const DEFAULT: &str = "_default";
+/// The key of the configuration that names the folder.
+const KEY: &str = "hostsDirectory";
+
+/// What a folder says, by registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct HostsDirectory(BTreeMap<String, Vec<HostEntry>>);
+
+/// A host that nodes ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostEntry {
+    /// `None` is the registry itself.
+    pub(super) address: Option<Address>,
+    /// Whether it is asked for digests.
+    pub(super) may_pull: bool,
+    /// Whether it is asked what a tag means.
+    pub(super) may_resolve: bool,
+    pub(super) trust: Trust,
+    /// What is sent to it with every request.
+    pub(super) headers: HeaderMap,
+}
+
+/// Where a host is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Scheme, host and port.
+    pub(super) base: Url,
+    /// What stands before the repository, such as `/v2`.
+    pub(super) path: String,
+}
+
+/// Whom to believe that a host is the one that it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Trust {
+    /// Certificates of authorities, in PEM, beside those of the system.
+    pub(super) authorities: Vec<u8>,
+    /// Whether anybody is believed.
+    pub(super) anybody: bool,
+}
+
+// === impl HostsDirectory ===
+
+impl HostsDirectory {
+    /// Reads all folders.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub(super) fn read(directory: &Path) -> Result<Self, SettingsError> {
+        let mut folders = BTreeMap::new();
+        let entries = fs::read_dir(directory).map_err(|error| {
+            let cure = "name a folder laid out as /etc/containerd/certs.d";
+            refused(directory, format!("{error}; {cure}"))
+        })?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            // A mounted ConfigMap has folders of its own there, which begin so.
+            let name = name.to_str().filter(|name| !name.starts_with(".."));
+            let Some(name) = name.filter(|_| path.is_dir()) else {
+                continue;
+            };
+            if folders.len() == MOST_FOLDERS {
+                let problem = format!("has more than {MOST_FOLDERS} folders; remove those unused");
+                return Err(refused(directory, problem));
+            }
+            folders.insert(name.to_owned(), read_folder(&path)?);
+        }
+        Ok(Self(folders))
+    }
+
+    /// The hosts that nodes ask for a registry, in their order, and whether the folder is its own.
+    pub(super) fn hosts(&self, domain: &str) -> Option<(&[HostEntry], bool)> {
+        let with_port = domain
+            .rfind(':')
+            .filter(|&colon| colon > 0)
+            .map(|colon| format!("{}_{}_", &domain[..colon], &domain[colon + 1..]));
+        let own = with_port
+            .and_then(|folder| self.0.get(&folder))
+            .or_else(|| self.0.get(domain));
+        match own {
+            Some(hosts) => Some((hosts, true)),
+            None => self.0.get(DEFAULT).map(|hosts| (hosts.as_slice(), false)),
+        }
+    }
+
+    /// The registries that have a folder of their own, and what it says.
+    pub(super) fn registries(&self) -> impl Iterator<Item = (String, &[HostEntry])> {
+        self.0
+            .iter()
+            .map(|(folder, hosts)| (registry_of(folder), hosts.as_slice()))
+    }
+}
+
+/// `registry.example.com:5000` for `registry.example.com_5000_`.
+fn registry_of(folder: &str) -> String {
+    let parts = folder
+        .strip_suffix('_')
+        .and_then(|folder| folder.rsplit_once('_'));
+    match parts {
+        Some((host, port)) if !host.is_empty() => format!("{host}:{port}"),
+        _ => folder.to_owned(),
+    }
+}
+
+fn refused(path: &Path, problem: String) -> SettingsError {
+    SettingsError::File {
+        place: KEY.to_owned(),
+        path: path.display().to_string(),
+        problem,
+    }
+}
+
+/// Reads a file that an operator named.
+///
+/// # Errors
+/// What is wrong with it.
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let said = |error: std::io::Error| format!("{error}; name a file that this process may read");
+    if fs::metadata(path).map_err(said)?.len() > LONGEST_FILE {
+        return Err(format!("has more than {LONGEST_FILE} bytes"));
+    }
+    fs::read(path).map_err(said)
+}
+
+/// Reads a file of certificates in PEM.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read_authorities(path: &Path) -> Result<Vec<u8>, String> {
+    let mut pem = read_file(path)?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => {
+            pem.push(b'\n');
+            Ok(pem)
+        }
+        _ => Err("has no certificate in PEM; name a file of an authority's".to_owned()),
+    }
+}
+
+fn read_folder(folder: &Path) -> Result<Vec<HostEntry>, SettingsError> {
+    let path = folder.join("hosts.toml");
+    let text = match read_file(&path) {
+        Ok(text) => text,
+        Err(_) if !path.exists() => Vec::new(),
+        Err(problem) => return Err(refused(&path, problem)),
+    };
+    if text.is_empty() {
+        // Docker's layout: the certificates of the registry itself, and nothing else.
+        let mut hosts = vec![HostEntry::of_registry()];
+        hosts[0].trust.authorities = certificates(folder)?;
+        return Ok(hosts);
+    }
+    let text = String::from_utf8(text).map_err(|_| refused(&path, "is no text".to_owned()))?;
+    parse(folder, &text).map_err(|problem| refused(&path, problem))
+}
+
+fn certificates(folder: &Path) -> Result<Vec<u8>, SettingsError> {
+    let entries = fs::read_dir(folder).map_err(|error| refused(folder, error.to_string()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
+    paths.sort();
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(read_authorities(&path).map_err(|problem| refused(&path, problem))?);
+    }
+    Ok(all)
+}
+
+/// Reads a `hosts.toml` as containerd does (core/remotes/docker/config/hosts.go `parseHostsFile`):
+/// the hosts in the order of their tables, then the server. Keys that it does not know are ignored.
+fn parse(folder: &Path, text: &str) -> Result<Vec<HostEntry>, String> {
+    let root: Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = &text[..error.span().map_or(0, |span| span.start)];
+        let line = before.matches('\n').count() + 1;
+        format!("line {line}: {}", error.message())
+    })?;
+    let mut hosts = Vec::new();
+    match root.get("host") {
+        None => {}
+        Some(Value::Table(tables)) => {
+            for (server, table) in tables {
+                let Value::Table(table) = table else {
+                    return Err(format!("host.{server:?} is no table"));
+                };
+                hosts.push(HostEntry::parse(folder, server, table)?);
+            }
+        }
+        Some(_) => return Err("host is no table; write [host.\"https://…\"]".to_owned()),
+    }
+    let server = match root.get("server") {
+        None => "",
+        Some(server) => server.as_str().ok_or("server is no string")?,
+    };
+    hosts.push(HostEntry::parse(folder, server, &root)?);
+    Ok(hosts)
+}
+
+// === impl HostEntry ===
+
+impl HostEntry {
+    fn of_registry() -> Self {
+        Self {
+            address: None,
+            may_pull: true,
+            may_resolve: true,
+            trust: Trust::default(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn parse(folder: &Path, server: &str, table: &Table) -> Result<Self, String> {
+        let flag = |key: &str| match table.get(key) {
+            None => Ok(false),
+            Some(flag) => flag
+                .as_bool()
+                .ok_or(format!("{key} is neither true nor false")),
+        };
+        let mut entry = Self::of_registry();
+        entry.trust.anybody = flag("skip_verify")?;
+        for path in strings(table.get("ca"), "ca")? {
+            let path = folder.join(path);
+            let read = read_authorities(&path);
+            let read = read.map_err(|problem| format!("ca {}: {problem}", path.display()))?;
+            entry.trust.authorities.extend(read);
+        }
+        entry.headers = headers(table.get("header"))?;
+        // containerd ignores the capabilities of a registry that is not named.
+        if server.is_empty() {
+            return Ok(entry);
+        }
+        entry.address = Some(Address::parse(server, flag("override_path")?)?);
+        let capabilities = strings(table.get("capabilities"), "capabilities")?;
+        if !capabilities.is_empty() {
+            (entry.may_pull, entry.may_resolve) = (false, false);
+        }
+        for capability in capabilities {
+            match capability.to_ascii_lowercase().as_str() {
+                "pull" => entry.may_pull = true,
+                "resolve" => entry.may_resolve = true,
+                "push" | "referrers" => {}
+                _ => return Err(format!("unknown capability {capability:?}")),
+            }
+        }
+        Ok(entry)
+    }
+}
+
+fn strings<'a>(value: Option<&'a Value>, key: &str) -> Result<Vec<&'a str>, String> {
+    let refused = || format!("{key} is neither a string nor a list of strings");
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::String(one)) => Ok(vec![one]),
+        Some(Value::Array(many)) => many
+            .iter()
+            .map(|value| value.as_str().ok_or_else(refused))
+            .collect(),
+        Some(_) => Err(refused()),
+    }
+}
+
+fn headers(value: Option<&Value>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let table = match value {
+        None => return Ok(headers),
+        Some(Value::Table(table)) => table,
+        Some(_) => return Err("header is no table".to_owned()),
+    };
+    for (name, value) in table {
+        let refused = || format!("header {name:?} cannot be sent");
+        let header: HeaderName = name.parse().map_err(|_| refused())?;
+        for text in strings(Some(value), &format!("header {name:?}"))? {
+            let mut value = HeaderValue::from_str(text).map_err(|_| refused())?;
+            value.set_sensitive(true);
+            headers.append(header.clone(), value);
+        }
+    }
+    Ok(headers)
+}
+
+// === impl Address ===
+
+impl Address {
+    fn parse(server: &str, overrides_path: bool) -> Result<Self, String> {
+        let with_scheme = if server.starts_with("http") {
+            server.to_owned()
+        } else {
+            format!("https://{server}")
+        };
+        let refused = || format!("{server:?} is no address; write one such as https://a.example");
+        let mut base = Url::parse(&with_scheme).map_err(|_| refused())?;
+        let is_plain = matches!(base.scheme(), "http" | "https")
+            && base.has_host()
+            && base.username().is_empty()
+            && base.password().is_none();
+        if !is_plain {
+            return Err(refused());
+        }
+        let mut path = base.path().trim_end_matches('/').to_owned();
+        if !overrides_path && !path.ends_with("/v2") {
+            path += "/v2";
+        }
+        base.set_path("");
+        base.set_query(None);
+        base.set_fragment(None);
+        Ok(Self { base, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        directory
+    }
+
+    fn certificate() -> String {
+        let made = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+        made.cert.pem()
+    }
+
+    fn hosts(toml: &str) -> Vec<HostEntry> {
+        let folder = folder(&[("ca.crt", &certificate()), ("sub/b.crt", &certificate())]);
+        parse(folder.path(), toml).unwrap()
+    }
+
+    /// How many certificates are believed.
+    fn authorities(host: &HostEntry) -> usize {
+        let text = std::str::from_utf8(&host.trust.authorities).unwrap();
+        text.matches("BEGIN CERTIFICATE").count()
+    }
+
+    fn addresses(hosts: &[HostEntry]) -> Vec<String> {
+        let address = |host: &HostEntry| match &host.address {
+            Some(Address { base, path }) => {
+                format!("{}{path}", base.as_str().trim_end_matches('/'))
+            }
+            None => "itself".to_owned(),
+        };
+        hosts.iter().map(address).collect()
+    }
+
+    #[test]
+    fn hosts_are_asked_in_the_order_of_their_tables_and_the_server_last() {
+        let found = hosts(
+            r#"
+            server = "https://registry-1.docker.io"
+            [host."https://z.example"]
+            [host."http://a.example:5000"]
+            capabilities = ["pull"]
+            [host."m.example/v2/hub"]
+            override_path = true
+            [host."m.example/hub/"]
+            "#,
+        );
+        let expected = [
+            "https://z.example/v2",
+            "http://a.example:5000/v2",
+            "https://m.example/v2/hub",
+            "https://m.example/hub/v2",
+            "https://registry-1.docker.io/v2",
+        ];
+        assert_eq!(addresses(&found), expected);
+        assert!(found[1].may_pull && !found[1].may_resolve);
+        assert!(found[0].may_pull && found[0].may_resolve);
+        assert_eq!(addresses(&hosts("[host.\"https://a\"]"))[1], "itself");
+    }
+
+    #[test]
+    fn certificates_headers_and_trust_belong_to_their_host() {
+        let found = hosts(
+            r#"
+            skip_verify = true
+            capabilities = ["push"]
+            [host."https://a.example"]
+            ca = ["ca.crt", "sub/b.crt"]
+            client = [["client.cert", "client.key"]]
+            dial_timeout = "3s"
+            [host."https://a.example".header]
+            Authorization = "Basic YTpi"
+            X-Custom = ["1", "2"]
+            [host."https://b.example"]
+            ca = "ca.crt"
+            "#,
+        );
+        assert_eq!(authorities(&found[0]), 2);
+        assert_eq!(found[0].headers.len(), 3);
+        assert!(found[0].headers["authorization"].is_sensitive());
+        assert_eq!(authorities(&found[1]), 1);
+        assert!(found[1].headers.is_empty() && !found[1].trust.anybody);
+        // Of a registry that is not named, containerd ignores the capabilities.
+        assert!(found[2].trust.anybody && found[2].may_resolve);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_says_why() {
+        for (toml, problem) in [
+            ("server = \n", "line 1: "),
+            ("a = 1\nserver = 5", "server is no string"),
+            ("server = \"https://u:p@a.example\"", "is no address"),
+            ("host = 5", "host is no table"),
+            (
+                "[host.\"https://a\"]\ncapabilities = [\"fly\"]",
+                "unknown capability \"fly\"",
+            ),
+            ("[host.\"https://a\"]\nca = \"absent.crt\"", "absent.crt: "),
+            ("[host.\"https://a\"]\nca = 5", "ca is neither"),
+            (
+                "[host.\"https://a\"]\nca = \"hosts.toml\"",
+                "no certificate",
+            ),
+            ("skip_verify = \"yes\"", "skip_verify is neither"),
+            ("[header]\n\"a b\" = \"1\"", "header \"a b\" cannot be sent"),
+            ("[header]\na = \"1\\n2\"", "cannot be sent"),
+        ] {
+            let folder = folder(&[("quay.io/hosts.toml", toml)]);
+            let error = HostsDirectory::read(folder.path()).unwrap_err().to_string();
+            assert!(error.starts_with("hostsDirectory: "), "{error}");
+            assert!(error.contains("quay.io/hosts.toml: "), "{error}");
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn registry_case_61_a_registry_without_a_folder_takes_the_default() {
+        let server = |host: &str| format!("server = \"https://{host}.example\"");
+        let folder = folder(&[
+            ("_default/hosts.toml", &server("default")),
+            ("quay.io/hosts.toml", &server("quay")),
+            ("a.example_5000_/hosts.toml", &server("first")),
+            ("a.example:5000/hosts.toml", &server("second")),
+            ("b.example:5000/hosts.toml", &server("colon")),
+            ("docker/ca.crt", &certificate()),
+            ("docker/client.cert", "no authority"),
+            ("..data/hosts.toml", "no toml"),
+        ]);
+        let directory = HostsDirectory::read(folder.path()).unwrap();
+        for (domain, expected, is_own) in [
+            ("quay.io", "https://quay.example/v2", true),
+            ("ghcr.io", "https://default.example/v2", false),
+            ("quay.io:443", "https://default.example/v2", false),
+            ("a.example:5000", "https://first.example/v2", true),
+            ("b.example:5000", "https://colon.example/v2", true),
+            ("docker", "itself", true),
+        ] {
+            let (hosts, own) = directory.hosts(domain).unwrap();
+            assert_eq!(addresses(hosts), [expected], "{domain}");
+            assert_eq!(own, is_own, "{domain}");
+        }
+        let (docker, _) = directory.hosts("docker").unwrap();
+        assert_eq!(authorities(&docker[0]), 1);
+        assert!(
+            directory
+                .registries()
+                .any(|(name, _)| name == "a.example:5000")
+        );
+        assert_eq!(HostsDirectory::default().hosts("quay.io"), None);
+    }
+}

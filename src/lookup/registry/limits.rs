@@ -1,0 +1,279 @@
+//! How much is asked at one time, and which hosts are left alone for a while.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::future::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use super::hosts::Endpoint;
+use super::obstacle::Obstacle;
+
+/// With less time left than this, a registry is not asked any more.
+const LEAST: Duration = Duration::from_millis(100);
+/// Questions that are under way at one time: to hosts that have answered before, to all others, to
+/// one host, and to Docker Hub, which counts.
+const MOST_TO_READABLE: usize = 16;
+const MOST_TO_STRANGERS: usize = 16;
+const MOST_PER_HOST: usize = 4;
+const MOST_TO_DOCKER_HUB: usize = 2;
+/// Questions that wait or are under way. An answer that comes after seconds helps nobody.
+const MOST_WAITING: usize = 4096;
+/// Hosts that have limits of their own.
+const MOST_HOSTS: u64 = 1024;
+/// A host that fails so often in a row within so much time is left alone for as long.
+const MOST_FAILURES: u32 = 5;
+const ROW: Duration = Duration::from_secs(30);
+/// The time that the one question has that tries whether it is well again.
+const TRIAL: Duration = Duration::from_secs(3);
+
+/// How much is asked at one time.
+#[derive(Debug)]
+pub(super) struct Limits {
+    waiting: Arc<Semaphore>,
+    /// Hosts that have let us read something, and all others: names of nowhere, which anybody can
+    /// write, shall not hold up real registries.
+    readable: Semaphore,
+    strangers: Semaphore,
+    hosts: Cache<String, Arc<Host>>,
+}
+
+/// Leave to ask; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    host: Arc<Host>,
+    _of_host: OwnedSemaphorePermit,
+    _of_all: SemaphorePermit<'a>,
+}
+
+#[derive(Debug)]
+struct Host {
+    turns: Arc<Semaphore>,
+    breaker: Mutex<Breaker>,
+}
+
+/// Whether a host is left alone.
+#[derive(Debug, Default)]
+struct Breaker {
+    /// In a row, and since when.
+    failures: u32,
+    since: Option<Instant>,
+    rest: Option<Rest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    /// Whether it asked for it, else it failed.
+    is_wanted: bool,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+            readable: Semaphore::new(MOST_TO_READABLE),
+            strangers: Semaphore::new(MOST_TO_STRANGERS),
+            hosts: Cache::new(MOST_HOSTS),
+        }
+    }
+
+    /// A place among those who wait.
+    pub(super) fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+
+    /// Waits for leave to ask a host.
+    ///
+    /// # Errors
+    /// It is left alone, or its turn does not come in time.
+    pub(super) async fn turn(
+        &self,
+        endpoint: &Endpoint,
+        is_readable: bool,
+        by: Instant,
+    ) -> Result<Turn<'_>, Obstacle> {
+        let host = self.host(endpoint).await;
+        let of_all = if is_readable {
+            &self.readable
+        } else {
+            &self.strangers
+        };
+        host.check(Instant::now())?;
+        // First the host's turn, so that those who wait for a slow host hold up no others.
+        let turns = Arc::clone(&host.turns);
+        let permits = async {
+            let of_host = turns.acquire_owned().await.ok()?;
+            Some((of_host, of_all.acquire().await.ok()?))
+        };
+        let permits = timeout_at(by, permits).await.ok().flatten();
+        let (of_host, of_all) = permits.ok_or(Obstacle::Busy)?;
+        let now = Instant::now();
+        if by.saturating_duration_since(now) < LEAST {
+            return Err(Obstacle::Busy);
+        }
+        host.begin(now)?;
+        Ok(Turn {
+            host,
+            _of_host: of_host,
+            _of_all: of_all,
+        })
+    }
+
+    async fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
+        let most = if endpoint.is_docker_hub() {
+            MOST_TO_DOCKER_HUB
+        } else {
+            MOST_PER_HOST
+        };
+        let made = async {
+            Arc::new(Host {
+                turns: Arc::new(Semaphore::new(most)),
+                breaker: Mutex::default(),
+            })
+        };
+        let name = endpoint.base.authority();
+        self.hosts.get_with_by_ref(name, made).await
+    }
+}
+
+// === impl Turn ===
+
+impl Turn<'_> {
+    /// Takes note of what came of it. Gives whether the host is left alone now.
+    pub(super) fn end(self, obstacle: Option<&Obstacle>) -> bool {
+        self.host.lock().record(obstacle, Instant::now())
+    }
+}
+
+// === impl Host ===
+
+impl Host {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, now: Instant) -> Result<(), Obstacle> {
+        self.lock().check(now)
+    }
+
+    fn begin(&self, now: Instant) -> Result<(), Obstacle> {
+        self.lock().begin(now)
+    }
+}
+
+// === impl Breaker ===
+
+impl Breaker {
+    /// Whether the host may be asked.
+    fn check(&self, now: Instant) -> Result<(), Obstacle> {
+        match self.rest {
+            Some(Rest { until, is_wanted }) if now < until => Err(if is_wanted {
+                Obstacle::RateLimited { rest: until - now }
+            } else {
+                Obstacle::Down
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for a question that goes out now. After a rest, one goes out alone.
+    fn begin(&mut self, now: Instant) -> Result<(), Obstacle> {
+        self.check(now)?;
+        if let Some(rest) = &mut self.rest {
+            rest.until = now + TRIAL;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, obstacle: Option<&Obstacle>, now: Instant) -> bool {
+        let rest = |until, is_wanted| Some(Rest { until, is_wanted });
+        match obstacle {
+            Some(obstacle) if let Some(wanted) = obstacle.wanted_rest() => {
+                self.rest = rest(now + wanted, true);
+            }
+            Some(obstacle) if obstacle.is_failure() => {
+                if self.since.is_none_or(|since| now > since + ROW) {
+                    (self.failures, self.since) = (0, Some(now));
+                }
+                self.failures += 1;
+                if self.failures >= MOST_FAILURES || self.rest.is_some() {
+                    self.rest = rest(now + ROW, false);
+                    (self.failures, self.since) = (0, None);
+                }
+            }
+            _ => *self = Self::default(),
+        }
+        self.rest.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn registry_case_65_a_host_that_fails_five_times_is_left_alone_and_then_tried_once() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        let failed = Some(&Obstacle::Status(503));
+        for _ in 0..4 {
+            assert!(!breaker.record(failed, now));
+            now += SECOND;
+        }
+        assert_eq!(breaker.begin(now), Ok(()));
+        assert!(breaker.record(failed, now));
+        assert_eq!(breaker.begin(now + ROW - SECOND), Err(Obstacle::Down));
+
+        now += ROW;
+        assert_eq!(breaker.begin(now), Ok(()));
+        assert_eq!(breaker.begin(now + SECOND), Err(Obstacle::Down));
+        // One failure is enough to leave it alone again, one answer to ask it as before.
+        assert!(breaker.record(failed, now + SECOND));
+        now += SECOND + ROW;
+        assert_eq!(breaker.begin(now), Ok(()));
+        assert!(!breaker.record(None, now));
+        assert_eq!(breaker.begin(now), Ok(()));
+        assert!(!breaker.record(failed, now));
+    }
+
+    #[test]
+    fn a_trial_that_never_ends_does_not_keep_others_away_for_ever() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..MOST_FAILURES {
+            breaker.record(Some(&Obstacle::TimedOut), now);
+        }
+        assert_eq!(breaker.begin(now + ROW), Ok(()));
+        assert_eq!(breaker.begin(now + ROW + TRIAL), Ok(()));
+    }
+
+    #[test]
+    fn failures_that_are_not_in_a_row_count_for_nothing() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        for _ in 0..20 {
+            assert!(!breaker.record(Some(&Obstacle::Unreachable), now));
+            now += ROW / 4 * 3;
+        }
+        for _ in 0..20 {
+            assert!(!breaker.record(Some(&Obstacle::Unreachable), now));
+            assert!(!breaker.record(Some(&Obstacle::Denied(401)), now));
+        }
+    }
+
+    #[test]
+    fn registry_case_63_a_host_that_wants_rest_is_left_alone_for_as_long() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let rest = 120 * SECOND;
+        let limited = Obstacle::TokenServer(Box::new(Obstacle::RateLimited { rest }));
+        assert!(breaker.record(Some(&limited), now));
+        assert_eq!(
+            breaker.check(now + 20 * SECOND),
+            Err(Obstacle::RateLimited { rest: 100 * SECOND })
+        );
+        assert_eq!(breaker.begin(now + rest), Ok(()));
+    }
+}
