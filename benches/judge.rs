@@ -44,7 +44,7 @@ impl Lookup for Known {
     async fn gather(&self, asked: BTreeSet<Question>, _by: Instant) -> Evidence {
         let answer = |question: Question| {
             let answer = match &question {
-                Question::Image(_) => Ok(Fact::Image(ImageState::Exists)),
+                Question::Image { .. } => Ok(Fact::Image(ImageState::Exists)),
                 Question::MemoryHistory => Ok(Fact::Memory(Arc::clone(&self.0))),
                 _ => Err(Unknown::NotAsked),
             };

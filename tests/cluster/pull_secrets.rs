@@ -1,7 +1,6 @@
 //! The pull secrets of workloads, read from a real API server and shown to a real registry.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -236,11 +235,6 @@ async fn a_name_leads_to_no_other_namespace() {
     assert_eq!(states, [PullSecretState::Absent, PullSecretState::Absent]);
     let read = pull_secrets(cluster.client().await, &puller(&other, &["regcred"])).await;
     assert_eq!(read.unwrap()[0].state, PullSecretState::Usable);
-    let log = fs::read_to_string(cluster.audit_log()).unwrap();
-    assert!(
-        !log.contains("%2e%2e") && !log.contains("/../"),
-        "an odd name was asked for"
-    );
     let nowhere = pull_secrets(cluster.client().await, &puller("", &["regcred"])).await;
     assert!(
         matches!(nowhere, Err(Unknown::Unavailable(_))),

@@ -1,8 +1,14 @@
 //! As whom a registry is asked, and what one tenant learns of another's.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forestall::config::Config;
+use forestall::evidence::{PullSecretState, Puller, Question};
+use forestall::lookup::Lookup as _;
+use forestall::lookup::cluster::{ClusterView, Patience};
+use forestall::lookup::live::Live;
 use forestall::lookup::registry::credentials::{
     DockerConfig, Keyring, Origin, OwnCredentials, PodCredentials,
 };
@@ -496,6 +502,43 @@ fn no_secret_is_shown_by_debug() {
         !shown.contains("hunter2") && !shown.contains("robot"),
         "{shown}"
     );
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_name_is_no_part_of_an_address() {
+    let absent = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "no",
+                        "reason": "NotFound", "code": 404});
+    let server = Scripted::start(move |_| Reply::status(404).json(&absent)).await;
+    let client = kube::Client::try_from(kube::Config::new(server.url().parse().unwrap())).unwrap();
+    let (view, _) = ClusterView::watch(client, Arc::default(), &[], Patience::default());
+    let live = Live {
+        registry: None,
+        cluster: Some(view),
+        argocd_version: None,
+    };
+    let names = [
+        "regcred",
+        "../../other/secrets/regcred",
+        "a/b",
+        "a?b",
+        "A",
+        "a..b",
+    ];
+    let puller = Puller {
+        namespace: "shop".to_owned(),
+        service_account: "default".to_owned(),
+        named: names.map(ToOwned::to_owned).to_vec(),
+    };
+    let question = Question::PullSecrets(puller.clone());
+    let by = Instant::now() + PATIENCE;
+    let evidence = live.gather(BTreeSet::from([question]), by).await;
+    for secret in evidence.pull_secrets(&puller).unwrap() {
+        assert_eq!(secret.state, PullSecretState::Absent, "{}", secret.name);
+    }
+    let asked = server.asked();
+    let secrets = asked.iter().filter(|asked| asked.target.contains("/shop/"));
+    let secrets: Vec<&str> = secrets.map(|asked| asked.target.as_str()).collect();
+    assert_eq!(secrets, ["/api/v1/namespaces/shop/secrets/regcred"]);
 }
 
 // === against distribution v3.1.2 ===
