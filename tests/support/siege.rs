@@ -69,6 +69,7 @@ impl Besieged {
             .arg("--tls-key")
             .arg(pki.path("tls.key"))
             .env_remove("RUST_LOG")
+            .envs(of_the_image())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -304,4 +305,11 @@ fn anonymous(pid: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The environment that the image gives the program: what its allocator is told.
+fn of_the_image() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../Dockerfile").lines();
+    let variables = lines.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
+    variables.filter(|(name, _)| name.starts_with("MIMALLOC_"))
 }

@@ -105,7 +105,7 @@ fn wrong_flags_and_files_are_refused_with_the_cure() {
         command.args(["--lease", "forestall"]);
     });
     assert!(
-        lease.contains("\"forestall\" names no Lease; write NAMESPACE/NAME"),
+        lease.contains("\"forestall\" names no object; write NAMESPACE/NAME"),
         "{lease}"
     );
     let alone = refused(|command| {
