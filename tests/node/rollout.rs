@@ -181,6 +181,8 @@ fn case_91_a_pod_that_is_killed_takes_only_what_it_was_asked() {
     let killed = kill(&release.pods()[0]);
     std::thread::sleep(Duration::from_secs(15));
     let sent = load.stop();
+    let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    assert_eq!(release.pods().iter().filter_map(restarts).sum::<u64>(), 1);
     let failed = told("a Pod killed", &sent);
     let in_flight = failed.iter().filter(|sent| sent.at < killed).count();
     let last = failed
