@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and nobody reads its documentation"
 )]
 
+#[path = "../support/besieged.rs"]
+mod besieged;
 #[path = "../support/cgroup.rs"]
 mod cgroup;
 #[path = "../support/control_plane.rs"]

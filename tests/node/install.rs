@@ -83,10 +83,49 @@ fn in_audit_mode_a_missing_tag_is_admitted_and_counted_and_kubelet_proves_it_rig
         ],
     );
     assert!(found >= 1.0, "{found}");
+    // By the leader's own look at the cluster.
+    let events = [
+        "--namespace",
+        &namespace,
+        "get",
+        "events",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ];
+    let told = [&events[..], &["--field-selector", "reason=WouldRefuse"]].concat();
+    eventually("an Event on the Deployment", || {
+        node.cluster.kubectl(&told, "").stdout.contains("v2.55.9")
+    });
+    eventually("the number to read before enforcing", || {
+        release.sum("forestall_would_refuse", &["rule=\"missing-image\""]) >= 1.0
+    });
     eventually("a container that cannot be pulled", || {
         let waits = waits(&node, &namespace, "web");
         waits.contains("ImagePullBackOff") || waits.contains("ErrImagePull")
     });
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_what_helm_installed() {
+    let node = Turn::wait();
+    let release = Release::install(&node, &json!({}));
+    let namespace = ["--namespace", &release.namespace];
+    let test = [
+        &["test", "forestall", "--logs", "--timeout", "120s"],
+        &namespace[..],
+    ]
+    .concat();
+    let tested = node.helm(&test, "");
+    println!("{}", tested.stdout);
+    assert!(tested.success, "{}{}", tested.stdout, tested.stderr);
+    for check in ["registered", "pods", "dry-run", "exclusions"] {
+        let mut lines = tested.stdout.lines();
+        assert!(
+            lines.any(|line| line.contains(check) && line.contains("ok")),
+            "{check}: {}",
+            tested.stdout
+        );
+    }
 }
 
 #[test]

@@ -16,10 +16,15 @@ mod control_plane;
 mod go;
 #[path = "../support/node.rs"]
 mod node_under_test;
+#[path = "../support/pki.rs"]
+mod pki;
+#[path = "../support/siege.rs"]
+mod siege;
 
 mod image;
 mod install;
 mod load;
 mod machine;
+mod memory;
 mod release;
 mod rollout;

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and nobody reads its documentation"
 )]
 
+#[path = "../support/besieged.rs"]
+mod besieged;
 #[path = "../support/go.rs"]
 mod go;
 #[path = "../support/network.rs"]

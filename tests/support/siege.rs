@@ -1,22 +1,15 @@
-//! Reviews that are made to take memory, sent to a real `forestall serve` under a memory limit.
+//! Reviews that are made to take memory, sent to a real `forestall serve`.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-
-use crate::pki::Pki;
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -29,15 +22,13 @@ const CROWD: usize = 10;
 /// Far more than any answer takes: an unoptimised program on a busy machine reads a megabyte a second.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A `forestall serve` without a cluster, killed when dropped.
-pub struct Besieged {
-    child: Child,
-    address: String,
-    pki: Pki,
-    peak: Arc<AtomicUsize>,
-    over: Arc<AtomicBool>,
-    watch: Option<JoinHandle<()>>,
-    _files: TempDir,
+/// Where such reviews are sent.
+pub struct Siege {
+    /// HOST:PORT.
+    pub address: String,
+    /// A name that its certificate has.
+    pub name: String,
+    pub client: Arc<ClientConfig>,
 }
 
 /// What became of a request.
@@ -46,83 +37,17 @@ pub struct Answer {
     pub text: String,
 }
 
-// === impl Besieged ===
+// === impl Siege ===
 
-impl Besieged {
-    /// Starts it with this memory limit, in MiB, by a command that begins with these words.
-    pub fn start(launcher: &[String], limit: usize) -> Self {
-        let (pki, files) = (Pki::local(), tempfile::tempdir().unwrap());
-        let config = files.path().join("config.yaml");
-        // What it asks registries for is another matter.
-        fs::write(&config, "rules: {missing-image: {mode: off}}\n").unwrap();
-        let program = env!("CARGO_BIN_EXE_forestall").to_owned();
-        let words: Vec<_> = launcher.iter().cloned().chain([program]).collect();
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
-            .args(["serve", "--no-cluster", "--log-format", "json"])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args(["--memory-limit", &format!("{limit}Mi")])
-            .arg("--config")
-            .arg(config)
-            .arg("--tls-cert")
-            .arg(pki.path("tls.crt"))
-            .arg("--tls-key")
-            .arg(pki.path("tls.key"))
-            .env_remove("RUST_LOG")
-            .envs(of_the_image())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = log.next().expect("it serves").unwrap();
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if let Some(address) = line["address"].as_str() {
-                break address.to_owned();
-            }
-        };
-        // Read on, so that it never waits for a reader.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        let (peak, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let watch = std::thread::spawn({
-            let (peak, over, pid) = (Arc::clone(&peak), Arc::clone(&over), child.id());
-            move || {
-                while !over.load(Relaxed) {
-                    peak.fetch_max(anonymous(pid).unwrap_or_default(), Relaxed);
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-        });
-        Self {
-            child,
-            address,
-            pki,
-            peak,
-            over,
-            watch: Some(watch),
-            _files: files,
-        }
-    }
-
-    /// The most memory of its own that it was seen with, in MiB: without the program itself, whose
-    /// size is that of a build for tests.
-    pub fn peak(&self) -> usize {
-        self.peak.load(Relaxed) / 1024
-    }
-
-    /// Fails where it has ended.
-    pub fn lives(&mut self) {
-        let ended = self.child.try_wait().unwrap();
-        assert!(ended.is_none(), "it was killed: {ended:?}");
-    }
-
+impl Siege {
     /// Sends every review of [`hostile`] alone, ten at a time, and all together, with ordinary ones in
     /// between. Each must be answered or turned away, and the ordinary ones answered.
-    pub async fn withstands(&mut self, hostile: &[(&'static str, Arc<String>)]) {
+    pub async fn lay(&self, hostile: &[(&'static str, Arc<String>)], mut lives: impl FnMut()) {
         for (what, review) in hostile {
             let answer = self.post(review).await;
             answer.is_decent(what);
             println!("{what}, alone: {} {}", answer.status, answer.reason());
+            lives();
             self.judges(what).await;
         }
         for crowded in ["lists", "maps", "legal", "containers", "all"] {
@@ -153,14 +78,14 @@ impl Besieged {
                 "{crowded}, ten at a time: {answered} answered, {} turned away",
                 CROWD - answered
             );
+            lives();
             self.judges(crowded).await;
-            self.lives();
+            lives();
         }
     }
 
     /// An ordinary review is judged as ever.
-    async fn judges(&mut self, after: &str) {
-        self.lives();
+    async fn judges(&self, after: &str) {
         let answer = self.post(&ordinary()).await;
         assert!(
             answer.text.contains("512m"),
@@ -172,8 +97,8 @@ impl Besieged {
     async fn post(&self, review: &str) -> Answer {
         let exchange = async {
             let stream = TcpStream::connect(&self.address).await.unwrap();
-            let name = ServerName::try_from("localhost").unwrap();
-            let connector = TlsConnector::from(self.pki.client(&["http/1.1"]));
+            let name = ServerName::try_from(self.name.clone()).unwrap();
+            let connector = TlsConnector::from(Arc::clone(&self.client));
             let mut stream = connector.connect(name, stream).await.unwrap();
             let head = format!(
                 "POST /validate?timeout=5s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
@@ -202,16 +127,6 @@ impl Besieged {
             status: status.parse().unwrap_or_default(),
             text: text.to_owned(),
         }
-    }
-}
-
-impl Drop for Besieged {
-    fn drop(&mut self) {
-        self.over.store(true, Relaxed);
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = self.watch.take().map(JoinHandle::join);
     }
 }
 
@@ -298,18 +213,4 @@ fn review(with: &Value) -> String {
         },
     })
     .to_string()
-}
-
-/// Memory of a process that belongs to no file, in KiB.
-fn anonymous(pid: u32) -> Option<usize> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// The environment that the image gives the program: what its allocator is told.
-fn of_the_image() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = include_str!("../../Dockerfile").lines();
-    let variables = lines.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
-    variables.filter(|(name, _)| name.starts_with("MIMALLOC_"))
 }

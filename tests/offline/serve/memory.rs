@@ -1,6 +1,7 @@
 //! How much memory reviews take.
 
-use crate::siege::{Besieged, hostile};
+use crate::besieged::Besieged;
+use crate::siege::hostile;
 
 /// A memory limit, in MiB.
 const LIMIT: usize = 64;
