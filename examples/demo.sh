@@ -127,7 +127,9 @@ node() {
     # Each Pod gets it in its own time.
     sleep 5
     until_true "the new mode in each Pod" refuses
-    "${enter[@]}" "$helm" test forestall --namespace forestall --logs
+    say "helm test: is it registered, reachable, trusted?"
+    "${enter[@]}" "$helm" test forestall --namespace forestall >/dev/null
+    kubectl --namespace forestall logs forestall-doctor
     more="nsenter --net=${KUBECONFIG%/*/*}/netns $kubectl_program --namespace forestall logs deployment/forestall --all-pods -f"
 }
 

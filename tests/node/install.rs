@@ -109,22 +109,15 @@ fn in_audit_mode_a_missing_tag_is_admitted_and_counted_and_kubelet_proves_it_rig
 fn doctor_finds_nothing_wrong_with_what_helm_installed() {
     let node = Turn::wait();
     let release = Release::install(&node, &json!({}));
-    let namespace = ["--namespace", &release.namespace];
-    let test = [
-        &["test", "forestall", "--logs", "--timeout", "120s"],
-        &namespace[..],
-    ]
-    .concat();
-    let tested = node.helm(&test, "");
-    println!("{}", tested.stdout);
-    assert!(tested.success, "{}{}", tested.stdout, tested.stderr);
-    for check in ["registered", "pods", "dry-run", "exclusions"] {
-        let mut lines = tested.stdout.lines();
-        assert!(
-            lines.any(|line| line.contains(check) && line.contains("ok")),
-            "{check}: {}",
-            tested.stdout
-        );
+    let namespace = ["--namespace", release.namespace.as_str()];
+    let test = ["test", "forestall", "--timeout", "120s"];
+    let tested = node.helm(&[&test, &namespace[..]].concat(), "");
+    let logs = [&namespace[..], &["logs", "forestall-doctor"]].concat();
+    let found = node.cluster.must(&logs, "");
+    assert!(tested.success, "{}{found}", tested.stderr);
+    for check in ["registered", "exclusions", "pods", "dry-run", "leader"] {
+        let is_ok = |line: &str| line.split_whitespace().take(2).eq(["ok", check]);
+        assert!(found.lines().any(is_ok), "{check}: {found}");
     }
 }
 

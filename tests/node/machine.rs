@@ -45,9 +45,11 @@ fn traces(state: &Path) -> BTreeSet<String> {
     }));
     traces.extend(listed("ip", &["netns", "list"]));
     traces.extend(listed("nft", &["list", "tables"]));
+    // Not deeper, where groups may go while it looks.
+    let groups = ["/sys/fs/cgroup", "-maxdepth", "2", "-name"];
     traces.extend(listed(
         "find",
-        &["/sys/fs/cgroup", "-name", "*forestall-node*"],
+        &[&groups[..], &["*forestall-node*"]].concat(),
     ));
     for folder in [
         "/var/lib",
