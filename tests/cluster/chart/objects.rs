@@ -206,6 +206,10 @@ fn the_configuration_arrives_as_it_was_written() {
         "namespaces",
         "exemptions",
         "registries",
+        "imageRewrites",
+        "hostsDirectory",
+        "registryCredentials",
+        "credentialProviders",
         "argocd",
     ];
     for name in CASES {
