@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use k8s_openapi::{List, ListableResource};
 use kube::Client;
 use kube::client::Body;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +23,12 @@ const MOST_BYTES: usize = 64 << 20;
 pub(super) struct Api {
     client: ClientDebug,
     ends: Instant,
+}
+
+/// A list, without what it says of itself.
+#[derive(Deserialize)]
+struct List<T> {
+    items: Vec<T>,
 }
 
 /// kube's client says nothing of itself.
@@ -69,10 +75,7 @@ impl Api {
     }
 
     /// All objects of a kind.
-    pub(super) async fn list<T>(&self, path: &str) -> Result<Vec<T>, Unread>
-    where
-        T: ListableResource + DeserializeOwned,
-    {
+    pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Unread> {
         self.get(path).await.map(|list: List<T>| list.items)
     }
 

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroupList;
 
 use super::api::{Api, Unread};
 use super::dry_run::{self, Proof};
 use super::hooks::{Hook, Labels};
-use super::pods::Runner;
+use super::pods::{Pod, Runner};
 use super::samples::Samples;
 use crate::config::Config;
 

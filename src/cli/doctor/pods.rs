@@ -1,12 +1,57 @@
 //! Forestall's Pods: what they are started with, and what they say of themselves.
 
-use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, EnvVar, PodCondition, SecretVolumeSource, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 
 use super::api::{Api, Unread};
 use super::samples::Samples;
 
 /// The port for operators, unless a Pod is told otherwise.
 const ADMIN_PORT: u16 = 8080;
+
+/// What is read of a Pod. The whole type would bring code for hundreds of fields into the program.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Pod {
+    pub(super) metadata: ObjectMeta,
+    pub(super) spec: PodSpec,
+    status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodSpec {
+    containers: Vec<Container>,
+    volumes: Vec<Volume>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    phase: String,
+    conditions: Vec<PodCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Container {
+    command: Vec<String>,
+    args: Vec<String>,
+    env: Vec<EnvVar>,
+    volume_mounts: Vec<VolumeMount>,
+}
+
+/// A volume of a Pod, where it comes from a `ConfigMap` or a Secret.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Volume {
+    name: String,
+    pub(super) config_map: Option<ConfigMapVolumeSource>,
+    pub(super) secret: Option<SecretVolumeSource>,
+}
 
 /// One of Forestall's Pods.
 #[derive(Clone, Debug)]
@@ -35,11 +80,8 @@ impl Runner {
 
     /// Whether a Pod has neither ended nor been told to.
     pub(super) fn stays(pod: &Pod) -> bool {
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
-        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+        let phase = pod.status.phase.as_str();
+        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, "Succeeded" | "Failed")
     }
 
     /// Reads its metrics, through the API server's Pod proxy.
@@ -62,9 +104,7 @@ impl Runner {
 
     /// Whether the kubelet says that it is ready.
     pub(super) fn is_ready(&self) -> bool {
-        let conditions = self.pod.status.as_ref();
-        let conditions = conditions.and_then(|status| status.conditions.as_ref());
-        let mut conditions = conditions.into_iter().flatten();
+        let mut conditions = self.pod.status.conditions.iter();
         conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
     }
 
@@ -77,7 +117,7 @@ impl Runner {
     /// The value of a flag of `forestall serve`, written `--flag=value` or `--flag value`.
     pub(super) fn argument(&self, flag: &str) -> Option<String> {
         let container = self.container()?;
-        let words = container.command.iter().chain(&container.args).flatten();
+        let words = container.command.iter().chain(&container.args);
         let mut words = words.skip_while(|word| {
             let rest = word.strip_prefix(flag);
             rest.is_none_or(|rest| !rest.is_empty() && !rest.starts_with('='))
@@ -91,22 +131,22 @@ impl Runner {
 
     /// The volume that a path of the container is in, and the file in it.
     pub(super) fn volume<'a>(&self, path: &'a str) -> Option<(&Volume, &'a str)> {
-        let mounts = self.container()?.volume_mounts.iter().flatten();
+        let mounts = self.container()?.volume_mounts.iter();
         let (mount, file) = mounts
             .filter_map(|mount| {
                 let file = path.strip_prefix(mount.mount_path.trim_end_matches('/'))?;
                 Some((mount, file.strip_prefix('/')?))
             })
             .max_by_key(|(mount, _)| mount.mount_path.len())?;
-        let mut volumes = self.pod.spec.as_ref()?.volumes.iter().flatten();
+        let mut volumes = self.pod.spec.volumes.iter();
         Some((volumes.find(|volume| volume.name == mount.name)?, file))
     }
 
     /// The container that serves; sidecars have other arguments.
     fn container(&self) -> Option<&Container> {
-        let containers = &self.pod.spec.as_ref()?.containers;
+        let containers = &self.pod.spec.containers;
         let serves = |container: &&Container| {
-            let mut words = container.command.iter().chain(&container.args).flatten();
+            let mut words = container.command.iter().chain(&container.args);
             words.any(|word| word == "serve")
         };
         containers.iter().find(serves)
@@ -116,7 +156,7 @@ impl Runner {
     /// says itself.
     fn expanded(&self, container: &Container, value: &str) -> String {
         let mut text = value.to_owned();
-        for variable in container.env.iter().flatten() {
+        for variable in &container.env {
             let field = variable.value_from.as_ref();
             let field = field.and_then(|source| source.field_ref.as_ref());
             let value = match field.map(|field| field.field_path.as_str()) {
