@@ -31,13 +31,15 @@ RUN set -eu; \
 WORKDIR /source
 COPY . .
 # glibc's own resolver is in the program: since 2.34, it loads no library for files and DNS.
-# cargo goes by times, and what was copied may be older than what the cache was made from.
+# cargo goes by times, and what was copied may be older than what the cache was made from. Relocations
+# are packed, which saves most of a megabyte.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
     set -eu; \
     target=$(cat /target); \
     touch src/lib.rs src/main.rs; \
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin forestall --target "$target"; \
+    RUSTFLAGS="-C target-feature=+crt-static" cargo rustc --release --locked --bin forestall --target "$target" -- \
+        -C link-arg=-Wl,-z,pack-relative-relocs; \
     cp "target/$target/release/forestall" /forestall
 
 FROM ${RUNTIME_IMAGE}
