@@ -132,7 +132,7 @@ impl Drop for Held {
 
 #[test]
 fn a_node_leaves_nothing_on_the_machine_however_it_ends() {
-    let turn = Turn::wait();
+    let mut turn = Turn::wait();
     let (state, kubectl) = (
         turn.state().to_owned(),
         turn.cluster.kubectl_program().to_owned(),

@@ -55,8 +55,10 @@ impl Turn {
         Self { node, outside }
     }
 
-    /// Takes the node down, and waits until that is done; the next turn brings up another.
-    pub fn end_node(mut self) {
+    /// Takes the node down, and waits until that is done. The turn goes on, so that no other node comes
+    /// up meanwhile; the next turn brings up another.
+    pub fn end_node(&mut self) {
+        enter_network(&self.outside);
         self.node.take();
     }
 }
