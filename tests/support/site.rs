@@ -230,9 +230,7 @@ impl Forestall {
 
     /// The number of a series, such as `forestall_leader`; `None` where it is not there.
     pub fn number(&self, series: &str) -> Option<f64> {
-        let metrics = self.metrics();
-        let mut lines = metrics.lines();
-        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        sample(&self.metrics(), series)
     }
 
     /// What it has logged until now.
@@ -272,6 +270,12 @@ impl Drop for Forestall {
             println!("forestall logged:\n{}", self.log());
         }
     }
+}
+
+/// The number of a series in the text of /metrics; `None` where it is not there.
+pub fn sample(metrics: &str, series: &str) -> Option<f64> {
+    let mut lines = metrics.lines();
+    lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// One authority and one certificate for all tests of this process.

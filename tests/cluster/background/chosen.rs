@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{DROPPED, IMPOSSIBLE, MISSING, Scene, with_tag};
 use crate::faulty::{Answer, Faulty};
-use crate::site::deployment;
+use crate::site::{deployment, sample};
 
 const QUICK: Pace = Pace {
     everything: Duration::from_mins(10),
@@ -103,9 +103,7 @@ impl Judgement {
     }
 
     fn number(&self, series: &str) -> Option<f64> {
-        let metrics = self.metrics.encode();
-        let mut lines = metrics.lines();
-        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        sample(&self.metrics.encode(), series)
     }
 
     async fn shows(&self, series: &str, number: f64) {
