@@ -23,6 +23,7 @@ mod siege;
 
 mod image;
 mod install;
+mod kubelet;
 mod load;
 mod machine;
 mod memory;

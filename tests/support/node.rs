@@ -20,7 +20,11 @@ pub const REGISTRY_NAME: &str = "registry.test:5000";
 /// The tag of the image of the Dockerfile, in the repository `forestall`.
 pub const TAG: &str = "test";
 /// What else the registry has; everything else is missing.
-const IMAGES: [&str; 3] = [
+const IMAGES: [&str; 7] = [
+    "grafana/alloy:v1.5.0",
+    "grafana/loki:2.9.17",
+    "grafana/loki:3.0.0",
+    "otel/opentelemetry-collector-contrib:0.116.0",
     "prom/prometheus:v2.54.1",
     "prom/prometheus:v2.55.0",
     "prom/prometheus:v2.55.1",
