@@ -86,7 +86,7 @@ pub struct RuleSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<MemoryRecord>>,
     /// missing-image: whether an image must be built for a platform that a node has. It takes one GET
-    /// of each image's manifest, which Docker Hub counts as a pull, and watches the nodes.
+    /// of each image's manifest, which Docker Hub counts as a pull.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub platforms: bool,
     /// implicit-external-secret-defaults: the organisation's own defaults.

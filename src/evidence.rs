@@ -132,6 +132,22 @@ pub struct Missing {
     pub asked: String,
     /// The tags that the repository has; empty where they are not known.
     pub tags: Arc<Vec<String>>,
+    /// Who has it all the same, or why that may be known only later. `None` where nobody is known to.
+    pub holder: Result<Option<Holder>, Unknown>,
+}
+
+/// Somebody who has an image without a registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// The node of this name.
+    Node(String),
+    /// The node of a Pod that was started with it.
+    Pod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// The part of a reference that is missing.

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod files;
+mod holdings;
 pub mod live;
 mod pull_secrets;
 pub mod registry;

@@ -63,6 +63,8 @@ pub enum Reads {
     },
     /// The version of Argo CD and how it compares.
     ArgoCd,
+    /// The images that nodes have, and that Pods were started with.
+    Images,
 }
 
 /// How sure a finding is.

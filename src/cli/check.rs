@@ -213,7 +213,7 @@ impl Check {
         let registry = RegistryClient::with_credentials(config, own, Arc::clone(&metrics));
         let registry = registry.map_err(|error| Problem::new("registries", &error))?;
         let cluster = match &self.context {
-            Some(context) => Some(connect(context, metrics).await?),
+            Some(context) => Some(connect(context, metrics, config).await?),
             None => None,
         };
         Ok(Live {
@@ -315,14 +315,18 @@ impl Check {
 }
 
 /// Lists what is asked of the cluster of a context.
-async fn connect(context: &str, metrics: Arc<Metrics>) -> Result<ClusterView, Problem> {
+async fn connect(
+    context: &str,
+    metrics: Arc<Metrics>,
+    config: &Config,
+) -> Result<ClusterView, Problem> {
     let failed = |error: &dyn fmt::Display| Problem::new(&format!("--context {context}"), error);
     let options = KubeConfigOptions {
         context: Some(context.to_owned()),
         ..KubeConfigOptions::default()
     };
-    let config = kube::Config::from_kubeconfig(&options).await;
-    let client = kube::Client::try_from(config.map_err(|error| failed(&error))?)
+    let reached = kube::Config::from_kubeconfig(&options).await;
+    let client = kube::Client::try_from(reached.map_err(|error| failed(&error))?)
         .map_err(|error| failed(&error))?;
     // A cluster that was named and does not answer is an error, not something unknown.
     match timeout(PATIENCE, client.apiserver_version()).await {
@@ -330,7 +334,7 @@ async fn connect(context: &str, metrics: Arc<Metrics>) -> Result<ClusterView, Pr
         Ok(Err(error)) => return Err(failed(&error)),
         Err(_) => return Err(failed(&"the API server does not answer")),
     }
-    let (view, listed) = ClusterView::start(client, metrics);
+    let (view, listed) = ClusterView::start(client, metrics, config);
     listed.await;
     Ok(view)
 }

@@ -177,7 +177,7 @@ impl Serve {
             tokio::spawn(follow_secret(client.clone(), certificates, readiness));
         }
         let cluster = client.as_ref().map(|client| {
-            let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics));
+            let (view, seen) = ClusterView::start(client.clone(), Arc::clone(&metrics), &config);
             let readiness = Arc::clone(&readiness);
             tokio::spawn(async move {
                 seen.await;

@@ -1,10 +1,11 @@
 //! What is seen of the cluster: watches over the few kinds that guardrails ask for.
 //!
-//! Each kind is listed once and then followed, and only what is asked is kept of each object, so
-//! memory grows with the number of namespaces and with nothing else. Answers come from memory, at
-//! once. A kind that cannot be seen makes its answers unknown, and stops nothing else.
+//! Each kind is listed once and then followed, and only what is asked is kept of each object: of a
+//! namespace a label, of a Pod some hashes. Answers come from memory, at once. A kind that cannot be
+//! seen makes its answers unknown, and stops nothing else.
 
 pub(super) mod argocd;
+mod images;
 mod permissions;
 mod pull_secrets;
 mod watched;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
@@ -28,14 +29,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::images::Images;
 pub use self::permissions::permissions;
 use self::pull_secrets::{Named, PullSecrets};
 use self::watched::Watched;
 pub(crate) use self::watched::{LONGEST_PAUSE, status_code};
 use super::MODE_LABEL;
+use crate::config::Config;
 use crate::evidence::{Platform, Puller, Unknown};
 use crate::report::metrics::Metrics;
-use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 use crate::rules::Reads;
 use crate::rules::catalogue::CATALOGUE;
 
@@ -60,8 +62,9 @@ pub struct Patience {
 #[derive(Clone)]
 pub struct ClusterView {
     kinds: Arc<Kinds>,
-    /// Watched from the first question on: few want to know, and it takes a permission more.
-    nodes: Arc<OnceLock<Nodes>>,
+    /// Watched from the start where a guardrail that reads them is on, else from the first question
+    /// on: there may be many.
+    images: Arc<OnceLock<Images>>,
     client: Client,
     metrics: Arc<Metrics>,
     pull_secrets: Arc<PullSecrets>,
@@ -88,12 +91,6 @@ struct Kinds {
     namespaces: Arc<Watched<Option<String>>>,
     definitions: Vec<DefinitionWatched>,
     argocd: Option<ArgoCd>,
-}
-
-/// The platforms of nodes, by name.
-struct Nodes {
-    platforms: Arc<Watched<Option<Platform>>>,
-    _tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -134,19 +131,22 @@ impl Default for Patience {
 // === impl ClusterView ===
 
 impl ClusterView {
-    /// Starts to watch what the catalogue reads. The future ends when every kind was listed once, or
-    /// could not be, or after 20 s.
+    /// Starts to watch what the catalogue reads, without the images of guardrails that are off. The
+    /// future ends when every kind was listed once, or could not be, or after 20 s.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(
         client: Client,
         metrics: Arc<Metrics>,
+        config: &Config,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let reads = CATALOGUE
-            .iter()
-            .flat_map(|entry| entry.meta.reads.iter().copied());
-        let reads: Vec<Reads> = reads.collect();
+        let mut reads = Vec::new();
+        for entry in CATALOGUE {
+            let is_on = config.may_be_on(entry.meta.name);
+            let wanted = |read: &&Reads| is_on || **read != Reads::Images;
+            reads.extend(entry.meta.reads.iter().filter(wanted));
+        }
         Self::watch(client, metrics, &reads, Patience::default())
     }
 
@@ -160,28 +160,29 @@ impl ClusterView {
         reads: &[Reads],
         patience: Patience,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let mut starter = Starter {
-            client: client.clone(),
-            metrics: Arc::clone(&metrics),
-            retry: patience.retry,
-            tasks: JoinSet::new(),
-            first_lists: Vec::new(),
-        };
+        let mut starter = Starter::new(client.clone(), Arc::clone(&metrics), patience.retry);
         let kinds = Arc::new(Kinds::start(&mut starter, reads));
         let pull_secrets = Arc::new(PullSecrets::new(client.clone()));
         starter
             .tasks
             .spawn(listen(client.clone(), Arc::clone(&kinds), patience.pulse));
+        let mut first_lists = starter.first_lists;
+        let images = OnceLock::new();
+        if reads.contains(&Reads::Images) {
+            let mut starter = Starter::new(client.clone(), Arc::clone(&metrics), patience.retry);
+            images.get_or_init(|| Images::start(&mut starter));
+            first_lists.append(&mut starter.first_lists);
+        }
         let view = Self {
             kinds,
-            nodes: Arc::default(),
+            images: Arc::new(images),
             client,
             metrics,
             pull_secrets,
             patience,
             _tasks: Arc::new(starter.tasks),
         };
-        let all = join_all(starter.first_lists);
+        let all = join_all(first_lists);
         let listed = async move {
             if timeout(patience.first_list, all).await.is_err() {
                 tracing::warn!("the cluster has not been listed in time; what it knows is unknown");
@@ -225,21 +226,9 @@ impl ClusterView {
     /// # Errors
     /// They have not been listed yet, or cannot be seen.
     pub fn node_platforms(&self) -> Result<BTreeSet<Platform>, Unknown> {
-        let nodes = self.nodes.get_or_init(|| {
-            let mut starter = Starter {
-                client: self.client.clone(),
-                metrics: Arc::clone(&self.metrics),
-                retry: self.patience.retry,
-                tasks: JoinSet::new(),
-                first_lists: Vec::new(),
-            };
-            Nodes {
-                platforms: starter.nodes(),
-                _tasks: starter.tasks,
-            }
-        });
-        self.read(&nodes.platforms, |platforms| {
-            platforms.values().flatten().cloned().collect()
+        self.read(&self.images().nodes, |nodes| {
+            let platforms = nodes.values().filter_map(|node| node.platform.as_ref());
+            platforms.cloned().collect()
         })
     }
 
@@ -291,6 +280,13 @@ impl ClusterView {
         by: Instant,
     ) -> Result<Vec<Named>, Unknown> {
         self.pull_secrets.of(puller, by).await
+    }
+
+    fn images(&self) -> &Images {
+        self.images.get_or_init(|| {
+            let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+            Images::start(&mut Starter::new(client, metrics, self.patience.retry))
+        })
     }
 
     fn argocd(&self) -> Result<&ArgoCd, Unknown> {
@@ -345,6 +341,8 @@ impl Kinds {
                 Reads::ArgoCd => {
                     kinds.argocd.get_or_insert_with(|| starter.argocd());
                 }
+                // They may be started later too.
+                Reads::Images => {}
             }
         }
         kinds
@@ -354,26 +352,22 @@ impl Kinds {
 // === impl Starter ===
 
 impl Starter {
+    fn new(client: Client, metrics: Arc<Metrics>, retry: Duration) -> Self {
+        Self {
+            client,
+            metrics,
+            retry,
+            tasks: JoinSet::new(),
+            first_lists: Vec::new(),
+        }
+    }
+
     /// Namespaces by metadata alone.
     fn namespaces(&mut self) -> Arc<Watched<Option<String>>> {
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         let mode =
             |namespace: PartialObjectMeta<Namespace>| namespace.metadata.labels?.remove(MODE_LABEL);
         self.follow("namespaces", move || watcher(api.clone(), config()), mode)
-    }
-
-    /// Nodes by metadata alone: kubelet labels its node with its platform (Kubernetes, "Well-Known
-    /// Labels").
-    fn nodes(&mut self) -> Arc<Watched<Option<Platform>>> {
-        let api: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
-        let platform = |node: PartialObjectMeta<Node>| {
-            let mut labels = node.metadata.labels?;
-            Some(Platform {
-                os: labels.remove(OS_LABEL)?,
-                architecture: labels.remove(ARCHITECTURE_LABEL)?,
-            })
-        };
-        self.follow("nodes", move || watcher(api.clone(), config()), platform)
     }
 
     /// One definition. RBAC can grant this by `resourceNames`, as it is asked for by name.

@@ -12,7 +12,10 @@ use super::registry::RegistryClient;
 use super::registry::credentials::PodCredentials;
 use super::{Lookup, mode_of_label};
 use crate::config::NamespaceLabel;
-use crate::evidence::{Evidence, Fact, PullSecret, PullSecretState, Puller, Question, Unknown};
+use crate::evidence::{
+    Evidence, Fact, Holder, ImageState, PullSecret, PullSecretState, Puller, Question, Unknown,
+};
+use crate::review::image::ImageReference;
 
 /// Registries, and the cluster where there is one.
 #[derive(Clone)]
@@ -59,7 +62,11 @@ impl Live {
             Question::Image { image, puller } => {
                 let registry = self.registry()?;
                 let pod = self.credentials(puller.as_ref(), by).await?;
-                registry.probe_for(image, &pod, by).await.map(Fact::Image)
+                let mut state = registry.probe_for(image, &pod, by).await?;
+                if let ImageState::Missing(missing) = &mut state {
+                    missing.holder = self.holder(image);
+                }
+                Ok(Fact::Image(state))
             }
             Question::ImagePlatforms { image, puller } => {
                 let registry = self.registry()?;
@@ -88,6 +95,16 @@ impl Live {
                 Ok(Fact::PullSecrets(secrets.collect()))
             }
         }
+    }
+
+    /// Who in the cluster has an image, by the name by which nodes are told to pull it.
+    pub(super) fn holder(&self, image: &ImageReference) -> Result<Option<Holder>, Unknown> {
+        let Some(cluster) = &self.cluster else {
+            return Ok(None);
+        };
+        let registry = self.registry.as_deref();
+        let told = registry.and_then(|registry| registry.rewritten(image));
+        cluster.holder(told.as_ref().unwrap_or(image))
     }
 
     fn registry(&self) -> Result<&RegistryClient, Unknown> {

@@ -209,6 +209,12 @@ impl RegistryClient {
         }
     }
 
+    /// What `imageRewrites` make of an image, where they make another of it.
+    #[must_use]
+    pub fn rewritten(&self, image: &ImageReference) -> Option<ImageReference> {
+        self.0.rewrites.apply(image)?.ok()
+    }
+
     /// For which platforms an image is built that exists, as [`RegistryClient::probe_for`] says.
     ///
     /// # Errors
@@ -584,6 +590,7 @@ mod tests {
             what: MissingPart::Tag,
             asked: String::new(),
             tags: Arc::new(vec!["v1.2.3".to_owned(); tags]),
+            holder: Ok(None),
         })
     }
 

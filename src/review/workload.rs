@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::image::{DEFAULT_TAG, ImageReference};
 use super::{Review, WatchedKind, at, text};
 use crate::evidence::{Puller, Unknown};
 
@@ -125,6 +126,22 @@ impl ImageUse<'_> {
     #[must_use]
     pub fn pointer(&self) -> String {
         format!("{}{}", self.place.pointer(), self.field)
+    }
+
+    /// Whether a node that has the image starts it without asking a registry.
+    ///
+    /// Where no policy is written, the API server writes one later: `Always` for the tag `latest`,
+    /// said or meant, else this one (Kubernetes, pkg/apis/core/v1/defaults.go
+    /// `SetDefaults_Container`; the same for image volumes).
+    #[must_use]
+    pub fn is_pulled_once(&self, reference: &ImageReference) -> bool {
+        match self.pull_policy {
+            None | Some("") => match &reference.tag {
+                Some(tag) => tag != DEFAULT_TAG,
+                None => reference.digest.is_some(),
+            },
+            Some(policy) => policy == "IfNotPresent",
+        }
     }
 }
 
@@ -305,6 +322,36 @@ mod tests {
                 review.object.pointer(&image.pointer()).unwrap(),
                 image.reference
             );
+        }
+    }
+
+    #[test]
+    fn without_a_policy_only_the_tag_latest_is_pulled_always() {
+        let digest = format!("@sha256:{}", "a".repeat(64));
+        let by_digest = |name: &str| format!("{name}{digest}");
+        let policies = [
+            json!(null),
+            json!(""),
+            json!("IfNotPresent"),
+            json!("Always"),
+        ];
+        for (image, expected) in [
+            ("nginx:1".to_owned(), [true, true, true, false]),
+            ("nginx".to_owned(), [false, false, true, false]),
+            ("nginx:latest".to_owned(), [false, false, true, false]),
+            (by_digest("nginx"), [true, true, true, false]),
+            (by_digest("nginx:latest"), [false, false, true, false]),
+        ] {
+            let seen = policies.each_ref().map(|policy| {
+                let review = Review::of_manifest(json!({
+                    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                    "spec": {"containers": [{"name": "a", "image": image, "imagePullPolicy": policy}]},
+                }))
+                .unwrap();
+                let reference = ImageReference::parse(&image).unwrap();
+                review.images().unwrap()[0].is_pulled_once(&reference)
+            });
+            assert_eq!(seen, expected, "{image}");
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Few things refuse: a reference that does not parse, a registry that proves the absence, and where
 //! pull secrets are read, one over which kubelet fails. An image that is there in a form that nodes
-//! refuse is only likely to fail. A registry that is down, slow, or will not say refuses nothing,
-//! unless the operator says that its "denied" holds for nodes too.
+//! refuse, or that some node has already, is only likely to fail. A registry that is down, slow, or
+//! will not say refuses nothing, unless the operator says that its "denied" holds for nodes too.
 
 mod pull_secrets;
 
@@ -11,9 +11,10 @@ use std::collections::BTreeSet;
 
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
-use super::{Certainty, Finding, Judgement, Meta, Rule};
+use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
 use crate::evidence::{
-    Evidence, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question, Unknown,
+    Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question,
+    Unknown,
 };
 use crate::review::Review;
 use crate::review::image::ImageReference;
@@ -27,7 +28,7 @@ pub(super) const RULE: Entry = Entry {
         incident: "S8",
         watches: WORKLOADS,
         repairs: false,
-        reads: &[],
+        reads: &[Reads::Images],
         settings: &["platforms", "pullSecrets"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
@@ -71,8 +72,8 @@ impl MissingImage {
             help,
             fix: None,
         };
-        let reference = match ImageReference::parse(image.reference) {
-            Ok(reference) => reference.pulled(),
+        let written = match ImageReference::parse(image.reference) {
+            Ok(reference) => reference,
             Err(error) => {
                 let message = format!(
                     "{} has the image {:?}, which is no image reference",
@@ -83,6 +84,7 @@ impl MissingImage {
                 return Ok(Some(finding(Certainty::Proven, message, help)));
             }
         };
+        let reference = written.pulled();
         match evidence.image(&reference, puller)? {
             ImageState::Exists if self.compares_platforms => {
                 let platforms = evidence.image_platforms(&reference, puller)?;
@@ -104,8 +106,21 @@ impl MissingImage {
                 Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
             }
             ImageState::Missing(missing) => {
-                let (message, help) = explain(image, &reference, missing);
-                Ok(Some(finding(Certainty::Proven, message, help)))
+                // Who asks the registry in any case gains nothing from what a node has.
+                let holder = if image.is_pulled_once(&written) {
+                    missing.holder.clone()?
+                } else {
+                    None
+                };
+                let (mut message, help) = explain(image, &reference, missing);
+                let Some(holder) = holder else {
+                    return Ok(Some(finding(Certainty::Proven, message, help)));
+                };
+                message.push_str(&format!(
+                    "; {} has it still, but others cannot pull it",
+                    told(&holder, review)
+                ));
+                Ok(Some(finding(Certainty::Likely, message, help)))
             }
             ImageState::Denied { asked } => {
                 let message = format!(
@@ -181,7 +196,9 @@ fn explain(
     reference: &ImageReference,
     missing: &Missing,
 ) -> (String, String) {
-    let Missing { what, asked, tags } = missing;
+    let Missing {
+        what, asked, tags, ..
+    } = missing;
     let repository = reference.repository.familiar();
     let host = &reference.repository.domain;
     let item = &image.item;
@@ -209,6 +226,22 @@ fn explain(
         format!("{item}: {host} has no {lacks}"),
         format!("{cure}; asked: {asked}"),
     )
+}
+
+/// Who has an image, as the author of the object may hear it: what others run is not for everybody
+/// who can name an image.
+fn told(holder: &Holder, review: &Review) -> String {
+    match holder {
+        Holder::Node(name) => format!("node {}", printable(name)),
+        Holder::Pod { namespace, name } if review.subject.namespace.as_ref() == Some(namespace) => {
+            format!(
+                "the node of Pod {}/{}",
+                printable(namespace),
+                printable(name)
+            )
+        }
+        Holder::Pod { .. } => "the node of a running Pod".to_owned(),
+    }
 }
 
 /// Message and help, where no node that may get the pod is of a platform that the image is built for.
@@ -276,7 +309,7 @@ mod tests {
 
     fn judge(image: &str, policy: &str, answer: Option<&Result<ImageState, Unknown>>) -> Judgement {
         let review = Review::of_manifest(json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "shop"},
             "spec": {"containers": [{"name": "app", "image": image, "imagePullPolicy": policy}]},
         }))
         .unwrap();
@@ -300,6 +333,7 @@ mod tests {
             what: MissingPart::Tag,
             asked,
             tags: Arc::new(tags),
+            holder: Ok(None),
         })
     }
 
@@ -321,6 +355,48 @@ mod tests {
             "{}",
             finding.help
         );
+    }
+
+    #[test]
+    fn registry_case_101_what_a_node_has_is_only_likely_where_nodes_do_not_ask_again() {
+        let judge = |policy: &str, holder: Result<Option<Holder>, Unknown>| {
+            let ImageState::Missing(missing) = no_tag(&["v2"]) else {
+                panic!("it is missing")
+            };
+            let missing = ImageState::Missing(Missing { holder, ..missing });
+            judge("team/app:v1", policy, Some(&Ok(missing)))
+        };
+        let node = || Ok(Some(Holder::Node("ip-10-0-1-1".to_owned())));
+        let pod = |namespace: &str| {
+            let (namespace, name) = (namespace.to_owned(), "web-1".to_owned());
+            Ok(Some(Holder::Pod { namespace, name }))
+        };
+        let missing = "app: docker.io has no tag v1 in team/app";
+        for (holder, who) in [
+            (node(), "node ip-10-0-1-1"),
+            (pod("shop"), "the node of Pod shop/web-1"),
+            // Who runs what in other namespaces is not for everybody.
+            (pod("secret"), "the node of a running Pod"),
+        ] {
+            let softened = judge("IfNotPresent", holder.clone());
+            let finding = &softened.findings[0];
+            assert_eq!(finding.certainty, Certainty::Likely);
+            let expected = format!("{missing}; {who} has it still, but others cannot pull it");
+            assert_eq!(finding.message, expected);
+            assert!(finding.help.starts_with("nearest: v2"), "{}", finding.help);
+            // Whoever pulls in any case asks the registry, whatever is there.
+            let always = judge("Always", holder);
+            assert_eq!(always.findings[0].certainty, Certainty::Proven);
+            assert_eq!(always.findings[0].message, missing);
+        }
+        let nobody = judge("IfNotPresent", Ok(None));
+        assert_eq!(nobody.findings[0].certainty, Certainty::Proven);
+        let not_listed = || Err(Unknown::NotSynced);
+        let unknown = judge("IfNotPresent", not_listed());
+        assert_eq!(unknown.findings, []);
+        assert_eq!(unknown.abstained[0].reason, Unknown::NotSynced);
+        let always = judge("Always", not_listed());
+        assert_eq!(always.findings[0].certainty, Certainty::Proven);
     }
 
     #[test]

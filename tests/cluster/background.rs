@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, eventually};
 use crate::registry_server::Registry;
-use crate::site::{Forestall, deployment, pki};
+use crate::site::{Forestall, Reach, Scope, deployment, install_webhook, pki};
 
 const IMAGES: [&str; 2] = ["team/app:1.0.0", "team/app:1.0.1"];
 const MISSING: &str = "forestall_would_refuse{rule=\"missing-image\"}";
@@ -132,6 +132,7 @@ impl<'a> Scene<'a> {
         grant("events", "create", &["events.events.k8s.io"], &[]);
         let watched = [
             "namespaces",
+            "nodes",
             "pods",
             "replicationcontrollers",
             "deployments.apps",
@@ -342,6 +343,34 @@ fn a_forged_review_writes_no_event_and_moves_no_number() {
     std::thread::sleep(Duration::from_secs(3));
     assert!(scene.events().is_empty(), "{:?}", scene.events());
     assert_eq!(leader.number(IMPOSSIBLE), Some(0.0));
+}
+
+#[test]
+fn registry_case_103_a_dry_run_leaves_no_event() {
+    let scene = Scene::new();
+    let registry = Registry::start(&IMAGES);
+    let leader = scene.leader(&only_in(&scene.namespace, "warn", &registry));
+    eventually("the first look", || leader.number(MISSING) == Some(0.0));
+    let namespace = &scene.namespace;
+    install_webhook(
+        scene.cluster,
+        &leader,
+        namespace,
+        Reach::Service,
+        Scope::Catalogue,
+    );
+    let object = with_tag("web", "9.9.9");
+    let dry_run = ["create", "--dry-run=server", "-f", "-"];
+    let arguments = [&["--namespace", namespace], &dry_run[..]].concat();
+    eventually("a judged dry run", || {
+        let output = scene.cluster.kubectl(&arguments, &object.to_string());
+        output.success && output.stderr.contains("has no tag 9.9.9")
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(scene.events().is_empty(), "{:?}", scene.events());
+    assert_eq!(leader.number(MISSING), Some(0.0));
+    scene.apply(&object);
+    eventually("the Event of what is there", || scene.events().len() == 1);
 }
 
 #[test]

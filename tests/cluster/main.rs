@@ -33,6 +33,7 @@ mod certificates;
 mod chart;
 mod doctor;
 mod doors;
+mod images;
 mod incidents;
 mod leader;
 mod memory;

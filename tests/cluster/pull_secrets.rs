@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use forestall::config::Config;
 use forestall::evidence::{Evidence, PullSecret, PullSecretState, Puller, Question, Unknown};
 use forestall::lookup::Lookup as _;
 use forestall::lookup::cluster::ClusterView;
@@ -195,7 +196,8 @@ fn registry_case_52_what_kubelet_fails_over_is_refused_and_what_it_ignores_is_sa
 }
 
 async fn pull_secrets(client: Client, puller: &Puller) -> Result<Vec<PullSecret>, Unknown> {
-    let (view, listed) = ClusterView::start(client, Arc::new(Metrics::default()));
+    let (view, listed) =
+        ClusterView::start(client, Arc::new(Metrics::default()), &Config::default());
     listed.await;
     let live = Live {
         registry: None,

@@ -192,7 +192,7 @@ fn case_49_a_resize_is_judged() {
 }
 
 #[test]
-fn case_49_an_ephemeral_container_is_judged_by_its_image() {
+fn case_49_and_registry_case_102_an_ephemeral_container_is_judged_by_its_image() {
     let registry = Registry::start(&["team/debug:1.2", "team/app:1"]);
     let server = registry.server();
     let site = Site::new(&format!(

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forestall::evidence::{Platform, Unknown};
-use forestall::lookup::cluster::{ClusterView, NamespaceState, Patience};
+pub use forestall::lookup::cluster::Patience;
+use forestall::lookup::cluster::{ClusterView, NamespaceState};
 use forestall::report::metrics::Metrics;
 use forestall::rules::Reads;
 use kube::config::AuthInfo;
@@ -25,7 +26,7 @@ const THINGS: Reads = Reads::Definition {
     plural: "things",
 };
 
-const QUICK: Patience = Patience {
+pub const QUICK: Patience = Patience {
     first_list: Duration::from_mins(1),
     retry: Duration::from_millis(200),
     stale: Duration::from_mins(1),
@@ -33,7 +34,7 @@ const QUICK: Patience = Patience {
 };
 
 /// A view that has been listed, and its metrics.
-async fn listed(
+pub async fn listed(
     client: Client,
     reads: &[Reads],
     patience: Patience,
@@ -45,7 +46,7 @@ async fn listed(
 }
 
 /// Waits until it is so; what never comes fails the test.
-async fn eventually(what: &str, is: impl Fn() -> bool) {
+pub async fn eventually(what: &str, is: impl Fn() -> bool) {
     let ends = Instant::now() + Duration::from_mins(1);
     while !is() {
         assert!(Instant::now() < ends, "{what} never came");
@@ -53,7 +54,7 @@ async fn eventually(what: &str, is: impl Fn() -> bool) {
     }
 }
 
-fn available(metrics: &Metrics, resource: &str, value: u8) -> bool {
+pub fn available(metrics: &Metrics, resource: &str, value: u8) -> bool {
     let line = format!("forestall_kind_available{{resource=\"{resource}\"}} {value}\n");
     metrics.encode().contains(&line)
 }

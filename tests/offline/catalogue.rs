@@ -316,6 +316,7 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
                     what: forestall::evidence::MissingPart::Tag,
                     asked: "a test".to_owned(),
                     tags: Vec::new().into(),
+                    holder: Ok(None),
                 })),
             )),
             other => favourable(other),

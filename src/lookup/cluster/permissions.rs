@@ -34,6 +34,7 @@ fn reading(reads: Reads) -> Vec<PolicyRule> {
             watch("apps", &["deployments", "statefulsets"], None),
             watch("", &["configmaps"], Some(argocd::PARAMETERS.to_owned())),
         ],
+        Reads::Images => vec![watch("", &["nodes", "pods"], None)],
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{ConfigError, parse_yaml};
 use crate::evidence::{
-    Fact, ImagePlatforms, ImageState, MemoryRecord, Platform, Question, Scalar, Unknown,
+    Fact, Holder, ImagePlatforms, ImageState, MemoryRecord, Platform, Question, Scalar, Unknown,
 };
 use crate::quantity::Quantity;
 use crate::review::image::{ImageReference, Repository};
@@ -137,6 +137,13 @@ impl EvidenceFile {
                 "imageConfigs",
             )?;
         }
+        for (index, node) in self.nodes.iter().enumerate() {
+            for (image, held) in held(node).enumerate() {
+                let section = format!("nodes[{index}].images");
+                let pointer = format!("/nodes/{index}/images/{image}");
+                reference(held, &pointer, &section)?;
+            }
+        }
         for (index, row) in self.memory.iter().enumerate() {
             check_row(row).map_err(|(field, problem)| {
                 (
@@ -156,6 +163,9 @@ impl EvidenceFile {
                 if !missing.tags.is_empty() {
                     let tags = missing.tags.iter().cloned().map(Scalar).collect();
                     self.tags.insert(image.repository.to_string(), tags);
+                }
+                if let Ok(Some(_)) = missing.holder {
+                    self.remember_held(&image.to_string());
                 }
             }
             (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Denied { .. }))) => {
@@ -181,7 +191,12 @@ impl EvidenceFile {
             (Question::NodePlatforms, Ok(Fact::NodePlatforms(platforms))) => {
                 let node =
                     |platform: &Platform| json!({"os": platform.os, "arch": platform.architecture});
+                let before = std::mem::take(&mut self.nodes);
                 self.nodes = platforms.iter().map(node).collect();
+                before
+                    .iter()
+                    .flat_map(held)
+                    .for_each(|image| self.remember_held(image));
             }
             (Question::ArgoCdVersion, Ok(Fact::Version(version))) => {
                 self.argocd.version = Some(Scalar(version.clone()));
@@ -193,6 +208,25 @@ impl EvidenceFile {
             (Question::MemoryHistory, Ok(Fact::Memory(rows))) => self.memory.clone_from(rows),
             // Objects are given by --cluster-state, not by this file.
             _ => {}
+        }
+    }
+}
+
+impl EvidenceFile {
+    /// Writes down that some node has an image.
+    fn remember_held(&mut self, image: &str) {
+        if self.nodes.iter().flat_map(held).any(|known| known == image) {
+            return;
+        }
+        if self.nodes.is_empty() {
+            self.nodes.push(json!({}));
+        }
+        let images = self.nodes[0].as_object_mut().map(|node| {
+            let images = node.entry("images").or_insert_with(|| json!([]));
+            images.as_array_mut()
+        });
+        if let Some(Some(images)) = images {
+            images.push(json!(image));
         }
     }
 }
@@ -241,6 +275,25 @@ pub(super) fn node_platforms(nodes: &[Value]) -> Option<BTreeSet<Platform>> {
     };
     let platforms: Option<BTreeSet<_>> = nodes.iter().map(platform).collect();
     platforms.filter(|platforms| !platforms.is_empty())
+}
+
+/// The images that the nodes have, as [`ImageReference::pulled`] gives them.
+pub(super) fn holdings(nodes: &[Value]) -> impl Iterator<Item = (Holder, Vec<ImageReference>)> {
+    nodes.iter().enumerate().map(|(index, node)| {
+        let name = node.get("name").and_then(Value::as_str);
+        let name = name.map_or_else(|| format!("{} of the evidence", index + 1), str::to_owned);
+        let images = held(node).filter_map(|image| ImageReference::parse(image).ok());
+        (
+            Holder::Node(name),
+            images.map(|image| image.pulled()).collect(),
+        )
+    })
+}
+
+/// The references that a node lists.
+fn held(node: &Value) -> impl Iterator<Item = &str> {
+    let images = node.get("images").and_then(Value::as_array);
+    images.into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn reference(key: &str, pointer: &str, section: &str) -> Result<ImageReference, Mistake> {

@@ -247,6 +247,8 @@ fn missing(
         // Said when it is told: the answer is kept for all who have the same credentials.
         asked: String::new(),
         tags: Arc::new(names),
+        // For the cluster to say.
+        holder: Ok(None),
     }))
 }
 

@@ -58,6 +58,7 @@ fn missing() -> ImageState {
         what: MissingPart::Tag,
         asked: "registry.test".to_owned(),
         tags: Arc::default(),
+        holder: Ok(None),
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use forestall::config::Config;
 use forestall::lookup::cluster::ClusterView;
 use forestall::report::metrics::Metrics;
 use kube::Client;
@@ -226,7 +227,7 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
     };
     let metrics = std::sync::Arc::new(Metrics::default());
     let client = Client::try_from(config).unwrap();
-    let (_view, listed) = ClusterView::start(client, metrics.clone());
+    let (_view, listed) = ClusterView::start(client, metrics.clone(), &Config::default());
     listed.await;
     let text = metrics.encode();
     let kinds: Vec<_> = text
@@ -234,7 +235,7 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
         .filter(|line| line.starts_with("forestall_kind_available{"))
         .collect();
     assert!(
-        kinds.len() >= 5 && kinds.iter().all(|line| line.ends_with(" 1")),
+        kinds.len() >= 7 && kinds.iter().all(|line| line.ends_with(" 1")),
         "{kinds:#?}"
     );
 
@@ -246,6 +247,7 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
     };
     for allowed in [
         "watch deployments.apps -A",
+        "list nodes",
         "list applications.argoproj.io -A",
         "create events.events.k8s.io -A",
         "get secret/forestall-tls -n forestall",
