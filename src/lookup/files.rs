@@ -15,20 +15,20 @@ use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer};
-use self::evidence_file::{SERVER_SIDE_DIFF, node_platforms, platforms, repository};
+pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer, ImageConfigEvidence};
+use self::evidence_file::{SERVER_SIDE_DIFF, node_platforms, repository};
 use super::cluster::argocd;
 use super::live::Live;
 use super::pull_secrets::Content;
 use super::{Lookup, MODE_LABEL, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
-    Evidence, Fact, ImagePlatforms, ImageState, MemoryRecord, Missing, MissingPart, Platform,
-    PullSecret, PullSecretState, Puller, Question, Unknown,
+    Evidence, Fact, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Missing, MissingPart,
+    Platform, PullSecret, PullSecretState, Puller, Question, Unknown,
 };
 use crate::review::image::{ImageReference, Repository};
 use crate::review::workload::DEFAULT_ACCOUNT;
-use crate::review::{Subject, text};
+use crate::review::{Door, Subject, text};
 
 /// Answers from files.
 #[derive(Default)]
@@ -36,6 +36,7 @@ pub struct Files {
     images: BTreeMap<ImageReference, ImageAnswer>,
     tags: BTreeMap<Repository, Arc<Vec<String>>>,
     platforms: BTreeMap<ImageReference, ImagePlatforms>,
+    configs: BTreeMap<ImageReference, Arc<ImageConfig>>,
     nodes: Option<BTreeSet<Platform>>,
     memory: Option<Arc<Vec<MemoryRecord>>>,
     definitions: BTreeMap<(String, String), Arc<Value>>,
@@ -80,8 +81,14 @@ impl Files {
             }
         }
         for (key, config) in &evidence.image_configs {
-            if let (Ok(image), Some(platforms)) = (ImageReference::parse(key), platforms(config)) {
-                self.platforms.insert(image.pulled(), platforms);
+            let Ok(image) = ImageReference::parse(key).map(|image| image.pulled()) else {
+                continue;
+            };
+            if let Some(platforms) = config.platforms() {
+                self.platforms.insert(image.clone(), platforms);
+            }
+            if let Some(config) = config.config() {
+                self.configs.insert(image, Arc::new(config));
             }
         }
         self.nodes = node_platforms(&evidence.nodes);
@@ -191,6 +198,10 @@ impl Files {
                 let platforms = self.platforms.get(image);
                 platforms.map(|platforms| Ok(Fact::ImagePlatforms(platforms.clone())))
             }
+            Question::ImageConfig { image, .. } => {
+                let config = self.configs.get(image);
+                config.map(|config| Ok(Fact::ImageConfig(Arc::clone(config))))
+            }
             Question::NodePlatforms => {
                 let nodes = self.nodes.as_ref();
                 nodes.map(|nodes| Ok(Fact::NodePlatforms(nodes.clone())))
@@ -286,7 +297,9 @@ impl Files {
     /// Whether there is somebody to ask: a registry for images, a cluster for all else.
     fn is_live(&self, question: &Question) -> bool {
         self.live.as_ref().is_some_and(|live| match question {
-            Question::Image { .. } | Question::ImagePlatforms { .. } => live.registry.is_some(),
+            Question::Image { .. }
+            | Question::ImagePlatforms { .. }
+            | Question::ImageConfig { .. } => live.registry.is_some(),
             _ => live.cluster.is_some(),
         })
     }
@@ -300,7 +313,9 @@ impl Files {
             }
             Question::ArgoCdVersion if self.complete => absent("Argo CD".to_owned()),
             Question::ArgoCdServerSideDiff if self.complete => Ok(Fact::Flag(false)),
-            Question::Image { .. } | Question::ImagePlatforms { .. } => Err(Unknown::Unavailable(
+            Question::Image { .. }
+            | Question::ImagePlatforms { .. }
+            | Question::ImageConfig { .. } => Err(Unknown::Unavailable(
                 "registries are not asked, and no evidence names it".to_owned(),
             )),
             _ => Err(Unknown::NotAsked),
@@ -309,7 +324,7 @@ impl Files {
 }
 
 impl Lookup for Files {
-    async fn gather(&self, asked: BTreeSet<Question>, by: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, door: Door, by: Instant) -> Evidence {
         let mut evidence = Evidence::default();
         let mut rest = BTreeSet::new();
         for question in asked {
@@ -325,7 +340,7 @@ impl Lookup for Files {
             }
         }
         if let Some(live) = self.live.as_ref().filter(|_| !rest.is_empty()) {
-            for (question, answer) in live.gather(rest, by).await {
+            for (question, answer) in live.gather(rest, door, by).await {
                 self.lock().remember(&question, &answer);
                 evidence.insert(question, answer);
             }
@@ -367,153 +382,4 @@ fn is_controller(object: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::config::Mode;
-
-    fn files(evidence: &str) -> Files {
-        let evidence = EvidenceFile::parse("evidence.yaml", evidence).unwrap();
-        Files::new(&Config::default(), Some(evidence))
-    }
-
-    async fn ask(files: &Files, question: Question) -> Evidence {
-        let by = Instant::now() + Duration::from_secs(5);
-        files.gather(BTreeSet::from([question]), by).await
-    }
-
-    async fn image(files: &Files, text: &str) -> Result<ImageState, Unknown> {
-        let image = ImageReference::parse(text).unwrap().pulled();
-        let question = Question::Image {
-            image: image.clone(),
-            puller: None,
-        };
-        ask(files, question).await.image(&image, None).cloned()
-    }
-
-    async fn version(files: &Files) -> Result<String, Unknown> {
-        let evidence = ask(files, Question::ArgoCdVersion).await;
-        evidence.argocd_version().map(ToOwned::to_owned)
-    }
-
-    async fn diff(files: &Files) -> Result<bool, Unknown> {
-        let evidence = ask(files, Question::ArgoCdServerSideDiff).await;
-        evidence.argocd_server_side_diff()
-    }
-
-    fn controller(image: &str) -> Value {
-        json!({
-            "apiVersion": "apps/v1", "kind": "StatefulSet",
-            "metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "argocd-application-controller"}},
-            "spec": {"template": {"spec": {"containers": [{"name": "application-controller", "image": image}]}}},
-        })
-    }
-
-    #[tokio::test]
-    async fn references_are_compared_after_normalisation() {
-        let digest = format!("sha256:{}", "1".repeat(64));
-        let files = files(&format!(
-            "images:\n  \
-               prom/prometheus:v1: exists\n  \
-               docker.io/library/nginx: missing\n  \
-               a.b/c:tag@{digest}: missing\n  \
-               a.b/denied:1: denied\n\
-             tags: {{docker.io/nginx: [1.27, 1.28]}}\n"
-        ));
-        let exists = image(&files, "docker.io/prom/prometheus:v1").await;
-        assert_eq!(exists, Ok(ImageState::Exists));
-        let Ok(ImageState::Missing(missing)) = image(&files, "nginx:latest").await else {
-            panic!("nginx is missing");
-        };
-        assert_eq!(missing.what, MissingPart::Tag);
-        assert_eq!(*missing.tags, ["1.27", "1.28"]);
-        let Ok(ImageState::Missing(missing)) = image(&files, &format!("a.b/c@{digest}")).await
-        else {
-            panic!("the digest is missing");
-        };
-        assert_eq!(missing.what, MissingPart::Digest);
-        assert!(matches!(
-            image(&files, "a.b/denied:1").await,
-            Err(Unknown::Registry { .. })
-        ));
-        // A tag that is listed is no proof that another is missing, nor are files of registries.
-        let unknown = image(&files.complete(), "nginx:1.29").await;
-        assert!(
-            matches!(unknown, Err(Unknown::Unavailable(_))),
-            "{unknown:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn the_version_of_argo_cd_is_configured_or_given_or_seen() {
-        let mut none = Files::default();
-        assert_eq!(version(&none).await, Err(Unknown::NotAsked));
-        none.add(&controller("quay.io/argoproj/argocd:v2.10.3"));
-        assert_eq!(version(&none).await, Ok("v2.10.3".to_owned()));
-        // What is under check replaces what is in the cluster.
-        none.add(&controller("quay.io/argoproj/argocd:v2.11.0"));
-        assert_eq!(version(&none).await, Ok("v2.11.0".to_owned()));
-        let mut given = files("argocd: {version: 2.12}");
-        given.add(&controller("quay.io/argoproj/argocd:v2.10.3"));
-        assert_eq!(version(&given).await, Ok("2.12".to_owned()));
-        let config = Config::parse("c", "argocd: {version: 3.1}").unwrap();
-        let evidence = EvidenceFile::parse("e", "argocd: {version: 2.12}").unwrap();
-        let configured = Files::new(&config, Some(evidence));
-        assert_eq!(version(&configured).await, Ok("3.1".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn server_side_diff_is_what_the_parameters_say() {
-        assert_eq!(diff(&Files::default()).await, Err(Unknown::NotAsked));
-        assert_eq!(diff(&Files::default().complete()).await, Ok(false));
-        assert_eq!(
-            diff(&files("argocd: {version: 2.10}")).await,
-            Err(Unknown::NotAsked)
-        );
-        assert_eq!(diff(&files("argocd: {cmdParams: {}}")).await, Ok(false));
-        let on = "argocd: {cmdParams: {controller.diff.server.side: true}}";
-        assert_eq!(diff(&files(on)).await, Ok(true));
-        let mut seen = Files::default();
-        seen.add(&json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cmd-params-cm"},
-            "data": {"controller.diff.server.side": "true"},
-        }));
-        assert_eq!(diff(&seen).await, Ok(true));
-    }
-
-    #[tokio::test]
-    async fn a_definition_is_known_from_its_manifest() {
-        let question = || Question::Definition {
-            group: "x.io".to_owned(),
-            plural: "things".to_owned(),
-        };
-        let found = async |files: &Files| {
-            let evidence = ask(files, question()).await;
-            evidence.definition("x.io", "things").cloned()
-        };
-        let mut files = Files::default();
-        assert_eq!(found(&files).await, Err(Unknown::NotAsked));
-        let spec = json!({"group": "x.io", "names": {"plural": "things"}});
-        files.add(&json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": "things.x.io"}, "spec": spec,
-        }));
-        assert_eq!(found(&files).await, Ok(spec));
-        let absent = found(&Files::default().complete()).await;
-        assert!(matches!(absent, Err(Unknown::Unavailable(_))), "{absent:?}");
-    }
-
-    #[test]
-    fn a_namespace_says_its_mode() {
-        let mut files = Files::default();
-        let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-        files.add(&namespace("a", json!({(MODE_LABEL): "audit"})));
-        files.add(&namespace("b", Value::Null));
-        assert_eq!(files.label("a"), NamespaceLabel::Known(Some(Mode::Audit)));
-        assert_eq!(files.label("b"), NamespaceLabel::Known(None));
-        assert_eq!(files.label("absent"), NamespaceLabel::Known(None));
-    }
-}
+mod tests;

@@ -13,7 +13,9 @@ mod address;
 mod chain;
 mod challenge;
 mod complaint;
+mod content;
 pub mod credentials;
+mod errands;
 mod hosts;
 mod hosts_directory;
 mod limits;
@@ -25,7 +27,9 @@ mod tags;
 mod token;
 mod transport;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant as Clock};
 
@@ -34,10 +38,13 @@ use moka::future::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use self::chain::Asking;
+pub use self::content::Part;
+use self::content::{Contents, Pinned};
 use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
+use self::errands::{Errand, Errands};
 use self::hosts::{ANONYMOUS, Files, Hosts, Link};
 use self::limits::Limits;
-use self::manifest::ByDigest;
+use self::manifest::{ABSENT, Found};
 use self::obstacle::{Obstacle, Refusal};
 use self::settings::Rewrites;
 pub use self::settings::{
@@ -47,8 +54,9 @@ use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
 use crate::config::Config;
-use crate::evidence::{ImagePlatforms, ImageState, Missing, Unknown};
+use crate::evidence::{Fact, ImageState, Missing, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
+use crate::review::Door;
 use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
@@ -60,9 +68,6 @@ const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
 /// How long a tag that existed is believed to exist while its registry does not answer.
 const EXISTED: Duration = Duration::from_hours(6);
-/// How long it is believed for which platforms a tag is built, and of how many images.
-const PLATFORMS: Duration = Duration::from_mins(10);
-const MOST_IMAGES_WITH_PLATFORMS: u64 = 4096;
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
@@ -87,9 +92,8 @@ struct Inner {
     answers: Cache<Asked, Answer>,
     /// Images that existed not long ago.
     existed: Cache<Asked, ()>,
-    /// For which platforms images are built.
-    platforms: Cache<Asked, Arc<Result<ImagePlatforms, Obstacle>>>,
-    platforms_by_digest: ByDigest,
+    contents: Contents,
+    errands: Arc<Errands>,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
@@ -111,7 +115,7 @@ struct Candidates {
 }
 
 /// What came of asking.
-type Answer = Arc<Result<ImageState, Obstacle>>;
+type Answer = Arc<Result<Found, Obstacle>>;
 
 struct Lifetimes;
 
@@ -156,11 +160,8 @@ impl RegistryClient {
             fingerprints: Fingerprints::new().ok_or(ClientError::NoRandom)?,
             answers,
             existed,
-            platforms: Cache::builder()
-                .max_capacity(MOST_IMAGES_WITH_PLATFORMS)
-                .time_to_live(PLATFORMS)
-                .build(),
-            platforms_by_digest: Cache::new(MOST_IMAGES_WITH_PLATFORMS),
+            contents: Contents::new(),
+            errands: Arc::default(),
             readable: RwLock::default(),
             limits: Limits::new(),
             metrics,
@@ -201,36 +202,42 @@ impl RegistryClient {
         pod: &PodCredentials,
         by: Instant,
     ) -> Result<ImageState, Unknown> {
-        let Self(inner) = self;
-        match inner.rewrites.apply(image) {
-            Some(Ok(rewritten)) => inner.probe(&rewritten, pod, by).await,
-            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
-            None => inner.probe(image, pod, by).await,
-        }
+        let image = self.0.rewritten(image)?;
+        self.0.probe(&image, pod, by).await
     }
 
-    /// For which platforms an image is built that exists, as [`RegistryClient::probe_for`] says.
+    /// A part of the content of an image that exists, as [`RegistryClient::probe_for`] says.
+    ///
+    /// A review does not wait for a configuration: it is fetched behind the answer, and the next
+    /// review has it.
     ///
     /// # Errors
     /// Why it is not known.
-    pub async fn platforms_for(
+    pub async fn content_for(
         &self,
         image: &ImageReference,
+        part: Part,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
-    ) -> Result<ImagePlatforms, Unknown> {
-        let Self(inner) = self;
-        match inner.rewrites.apply(image) {
-            Some(Ok(rewritten)) => inner.platforms(&rewritten, pod, by).await,
-            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
-            None => inner.platforms(image, pod, by).await,
-        }
+    ) -> Result<Fact, Unknown> {
+        let image = self.0.rewritten(image)?;
+        self.0.content(&image, part, pod, door, by).await
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
+    /// What is pulled in place of this image.
+    fn rewritten<'a>(&self, image: &'a ImageReference) -> Result<Cow<'a, ImageReference>, Unknown> {
+        match self.rewrites.apply(image) {
+            Some(Ok(rewritten)) => Ok(Cow::Owned(rewritten)),
+            Some(Err(())) => Err(self.unknown(image, &Obstacle::Rewritten)),
+            None => Ok(Cow::Borrowed(image)),
+        }
+    }
+
     async fn probe(
         self: &Arc<Self>,
         image: &ImageReference,
@@ -241,8 +248,10 @@ impl Inner {
         let mut answers = Vec::new();
         for credential in &candidates.credentials {
             let answer = self.answer(image, credential.clone(), by).await;
-            if let Ok(found @ (ImageState::Exists | ImageState::Schema1)) = answer.as_ref() {
-                return Ok(found.clone());
+            if let Ok(found) = answer.as_ref()
+                && found.is_there()
+            {
+                return Ok(found.state.clone());
             }
             answers.push(answer);
         }
@@ -326,7 +335,7 @@ impl Inner {
     async fn or_existed(&self, asked: &Asked, answer: Answer) -> Answer {
         let is_away = matches!(answer.as_ref(), Err(obstacle) if obstacle.is_outage());
         if is_away && self.existed.get(asked).await.is_some() {
-            return Arc::new(Ok(ImageState::Exists));
+            return Arc::new(Ok(ImageState::Exists.into()));
         }
         answer
     }
@@ -352,11 +361,13 @@ impl Inner {
             asked.collect::<Vec<_>>().join(", ")
         };
         match (obstacles.first(), answers.first().map(AsRef::as_ref)) {
-            (None, Some(Ok(ImageState::Missing(missing)))) => Ok(ImageState::Missing(Missing {
-                asked: asked(),
-                ..missing.clone()
-            })),
-            (None, Some(Ok(state))) => Ok(state.clone()),
+            (None, Some(Ok(found))) => Ok(match &found.state {
+                ImageState::Missing(missing) => ImageState::Missing(Missing {
+                    asked: asked(),
+                    ..missing.clone()
+                }),
+                state => state.clone(),
+            }),
             (Some(_), _)
                 if is_complete
                     && obstacles.iter().all(|obstacle| obstacle.is_denial())
@@ -370,7 +381,7 @@ impl Inner {
                 } else {
                     obstacle.to_string()
                 };
-                Err(self.unknown(image, why))
+                Err(self.unknown(image, &why))
             }
             (None, _) => Err(Unknown::NotAsked),
         }
@@ -386,49 +397,76 @@ impl Inner {
         self.transport.hosts().chain(domain, capability)
     }
 
-    /// As [`Inner::probe`], for platforms. By the first credential that may read the image.
-    async fn platforms(
+    /// By the first credential that may read the image.
+    async fn content(
         self: &Arc<Self>,
         image: &ImageReference,
+        part: Part,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
-    ) -> Result<ImagePlatforms, Unknown> {
+    ) -> Result<Fact, Unknown> {
         let candidates = self.candidates(image, pod, by).await;
         let mut unknown = candidates.obstacle.clone().unwrap_or(Obstacle::NoHost);
         for credential in &candidates.credentials {
-            match self.platforms_as(image, credential.clone(), by).await {
-                Ok(platforms) => return Ok(platforms),
+            let credential = credential.clone();
+            match self.content_as(image, part, credential, door, by).await {
+                Ok(fact) => return Ok(fact),
+                Err(Obstacle::BeingFetched) => {
+                    let host = image.repository.domain.clone();
+                    return Err(Unknown::BeingFetched(host));
+                }
                 Err(obstacle) => unknown = obstacle,
             }
         }
-        Err(self.unknown(image, unknown.to_string()))
+        Err(self.unknown(image, &unknown))
     }
 
-    async fn platforms_as(
+    async fn content_as(
         self: &Arc<Self>,
         image: &ImageReference,
+        part: Part,
         credential: Option<Arc<Credential>>,
+        door: Door,
         by: Instant,
-    ) -> Result<ImagePlatforms, Obstacle> {
+    ) -> Result<Fact, Obstacle> {
+        // Who may not see the image is not told what is in it, though it may be known.
+        let answer = self.answer(image, credential.clone(), by).await;
+        let digest = match answer.as_ref() {
+            Ok(found) if found.is_there() => found.digest.clone(),
+            Ok(_) => return Err(ABSENT),
+            Err(obstacle) => return Err(obstacle.clone()),
+        };
+        let pinned = Pinned {
+            repository: image.repository.clone(),
+            digest: digest.ok_or(Obstacle::Malformed("does not say what its tag stands for"))?,
+        };
+        if let Some(known) = self.contents.known(&pinned, part).await {
+            return known;
+        }
+        let is_behind = part == Part::Config && door == Door::Admission;
+        let errand = is_behind.then(|| self.errands.begin(Errand::Config(pinned.clone())));
+        if let Some(None) = errand {
+            return Err(Obstacle::BeingFetched);
+        }
         let asked = self.asked(image, credential.as_deref());
         let chain = self.chain(image)?;
         let permit = self.limits.wait().ok_or(Obstacle::Busy)?;
         let client = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let _until_it_ends = permit;
-            let question = async {
+            let _until_it_ends = (permit, errand);
+            let fetched = Box::pin(async {
                 let by = Instant::now() + PROBE;
                 let asking = client.asking(&asked, credential.as_deref(), by);
-                Arc::new(asking.platforms(&chain, &client.platforms_by_digest).await)
-            };
-            let answer = client.platforms.get_with_by_ref(&asked, question).await;
-            if answer.is_err() {
-                client.platforms.invalidate(&asked).await;
-            }
-            answer
+                asking.fetch(&chain, &client.contents, &pinned, part).await
+            });
+            client.contents.once(&pinned, part, fetched).await
         });
+        if is_behind {
+            return Err(Obstacle::BeingFetched);
+        }
         match timeout_at(by, task).await {
-            Ok(Ok(answer)) => (*answer).clone(),
+            Ok(Ok(fetched)) => fetched,
             Ok(Err(_)) => Err(Obstacle::Panicked),
             Err(_) => Err(Obstacle::TimedOut),
         }
@@ -466,13 +504,14 @@ impl Inner {
         let asking = self.asking(asked, credential, begun + PROBE);
         let answer = asking.ask(chain).await;
         let outcome = match &answer {
-            Ok(ImageState::Exists | ImageState::Schema1) => "found",
-            Ok(ImageState::Missing(_)) => "absent",
-            Ok(ImageState::Denied { .. }) => "unauthorized",
+            Ok(found) if found.is_there() => "found",
+            Ok(_) => "absent",
             Err(obstacle) => obstacle.outcome(),
         };
         match &answer {
-            Ok(ImageState::Exists) => self.existed.insert(asked.clone(), ()).await,
+            Ok(found) if found.state == ImageState::Exists => {
+                self.existed.insert(asked.clone(), ()).await;
+            }
             Ok(_) => self.existed.invalidate(asked).await,
             Err(_) => {}
         }
@@ -485,11 +524,11 @@ impl Inner {
         Arc::new(answer)
     }
 
-    fn unknown(&self, image: &ImageReference, why: String) -> Unknown {
+    fn unknown(&self, image: &ImageReference, why: &dyn fmt::Display) -> Unknown {
         let host = &image.repository.domain;
         Unknown::Registry {
             host: host.clone(),
-            why,
+            why: why.to_string(),
             answered_before: self.is_readable(host),
         }
     }
@@ -553,11 +592,11 @@ impl Expiry<Asked, Answer> for Lifetimes {
     }
 }
 
-fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Duration {
+fn lifetime(image: &ImageReference, answer: &Result<Found, Obstacle>) -> Duration {
     match answer {
-        Ok(ImageState::Exists | ImageState::Schema1) if image.digest.is_some() => EXISTS_BY_DIGEST,
-        Ok(ImageState::Exists | ImageState::Schema1) => EXISTS_BY_TAG,
-        Ok(ImageState::Missing(_) | ImageState::Denied { .. }) => MISSING,
+        Ok(found) if !found.is_there() => MISSING,
+        Ok(_) if image.digest.is_some() => EXISTS_BY_DIGEST,
+        Ok(_) => EXISTS_BY_TAG,
         Err(obstacle) => obstacle.lifetime(),
     }
 }
@@ -565,7 +604,10 @@ fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Du
 /// In answers without tags, so that the cache is bounded in number and in bytes.
 fn weight(_: &Asked, answer: &Answer) -> u32 {
     let bytes = match answer.as_ref() {
-        Ok(ImageState::Missing(missing)) => {
+        Ok(Found {
+            state: ImageState::Missing(missing),
+            ..
+        }) => {
             let of_tag = |tag: &String| size_of::<String>() + tag.capacity();
             missing.tags.iter().map(of_tag).sum()
         }
@@ -579,12 +621,16 @@ mod tests {
     use super::*;
     use crate::evidence::MissingPart;
 
-    fn missing(tags: usize) -> ImageState {
-        ImageState::Missing(Missing {
+    fn missing(tags: usize) -> Found {
+        Found::from(ImageState::Missing(Missing {
             what: MissingPart::Tag,
             asked: String::new(),
             tags: Arc::new(vec!["v1.2.3".to_owned(); tags]),
-        })
+        }))
+    }
+
+    fn exists() -> Found {
+        Found::from(ImageState::Exists)
     }
 
     #[test]
@@ -593,8 +639,8 @@ mod tests {
         let tag = reference("nginx:1");
         let digest = reference(&format!("nginx@sha256:{}", "a".repeat(64)));
         for (image, answer, seconds) in [
-            (&tag, Ok(ImageState::Exists), 600),
-            (&digest, Ok(ImageState::Exists), 86_400),
+            (&tag, Ok(exists()), 600),
+            (&digest, Ok(exists()), 86_400),
             (&tag, Ok(missing(0)), 30),
             (&digest, Ok(missing(0)), 30),
             (&tag, Err(Obstacle::Denied(401)), 60),
@@ -645,13 +691,31 @@ mod tests {
         assert!(client.0.or_existed(&asked, denied).await.is_err());
     }
 
+    #[tokio::test]
+    async fn docker_hub_is_not_asked_for_more_configurations_than_it_gives() {
+        let client = RegistryClient::new(&Config::default(), Arc::default()).unwrap();
+        let inner = &client.0;
+        while inner.limits.spend_a_pull(Instant::now()).is_ok() {}
+        let image = ImageReference::parse("nginx:1").unwrap();
+        let asked = inner.asked(&image, None);
+        let chain = inner.chain(&image).unwrap();
+        let pinned = Pinned {
+            repository: image.repository.clone(),
+            digest: format!("sha256:{}", "a".repeat(64)),
+        };
+        let by = Instant::now() + PROBE;
+        let asking = inner.asking(&asked, None, by);
+        let fetched = asking.fetch(&chain, &inner.contents, &pinned, Part::Config);
+        assert!(matches!(fetched.await, Err(Obstacle::Spent(20))));
+    }
+
     #[test]
     fn an_answer_weighs_what_its_tags_weigh() {
         let image = Asked {
             image: ImageReference::parse("nginx").unwrap(),
             fingerprint: None,
         };
-        assert_eq!(weight(&image, &Arc::new(Ok(ImageState::Exists))), 1);
+        assert_eq!(weight(&image, &Arc::new(Ok(exists()))), 1);
         assert_eq!(weight(&image, &Arc::new(Ok(missing(0)))), 1);
         let many = weight(&image, &Arc::new(Ok(missing(20_000))));
         assert!((500..1000).contains(&many), "{many}");

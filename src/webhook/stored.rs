@@ -101,7 +101,7 @@ mod tests {
     struct NoLookup;
 
     impl Lookup for NoLookup {
-        async fn gather(&self, _: BTreeSet<Question>, _: Instant) -> Evidence {
+        async fn gather(&self, _: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
             Evidence::default()
         }
 

@@ -1,5 +1,6 @@
 //! How much is asked at one time, and which hosts are left alone for a while.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ const MOST_HOSTS: u64 = 1024;
 /// A host that fails so often in a row within so much time is left alone for as long.
 const MOST_FAILURES: u32 = 5;
 const ROW: Duration = Duration::from_secs(30);
+/// Configurations of images that are fetched from Docker Hub within so much time. It counts each as
+/// a pull, and strangers have a hundred (Docker, "Pulls"), which are for the nodes.
+const MOST_PULLS: usize = 20;
+const PULLS: Duration = Duration::from_hours(6);
 /// The time that the one question has that tries whether it is well again.
 const TRIAL: Duration = Duration::from_secs(3);
 
@@ -37,6 +42,8 @@ pub(super) struct Limits {
     readable: Semaphore,
     strangers: Semaphore,
     hosts: Cache<String, Arc<Host>>,
+    /// When pulls of Docker Hub were spent, the oldest first.
+    pulls: Mutex<VecDeque<Instant>>,
 }
 
 /// Leave to ask; given back when it is dropped.
@@ -78,7 +85,24 @@ impl Limits {
             readable: Semaphore::new(MOST_TO_READABLE),
             strangers: Semaphore::new(MOST_TO_STRANGERS),
             hosts: Cache::new(MOST_HOSTS),
+            pulls: Mutex::default(),
         }
+    }
+
+    /// Spends one of the pulls that Docker Hub counts.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub(super) fn spend_a_pull(&self, now: Instant) -> Result<(), Obstacle> {
+        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        while pulls.front().is_some_and(|&spent| spent + PULLS <= now) {
+            pulls.pop_front();
+        }
+        if pulls.len() == MOST_PULLS {
+            return Err(Obstacle::Spent(MOST_PULLS));
+        }
+        pulls.push_back(now);
+        Ok(())
     }
 
     /// A place among those who wait.
@@ -262,6 +286,19 @@ mod tests {
             assert!(!breaker.record(Some(&Obstacle::Unreachable), now));
             assert!(!breaker.record(Some(&Obstacle::Denied(401)), now));
         }
+    }
+
+    #[test]
+    fn docker_hub_gives_twenty_configurations_in_six_hours() {
+        let (limits, start) = (Limits::new(), Instant::now());
+        for minute in 0..20 {
+            let now = start + minute * 60 * SECOND;
+            assert_eq!(limits.spend_a_pull(now), Ok(()));
+        }
+        let spent = Err(Obstacle::Spent(20));
+        assert_eq!(limits.spend_a_pull(start + PULLS - SECOND), spent);
+        assert_eq!(limits.spend_a_pull(start + PULLS), Ok(()));
+        assert_eq!(limits.spend_a_pull(start + PULLS), spent);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use forestall::lookup::live::Live;
 use forestall::lookup::registry::credentials::{
     DockerConfig, Keyring, Origin, OwnCredentials, PodCredentials,
 };
+use forestall::review::Door;
 use serde_json::{Value, json};
 
 use super::super::registry_server::Registry;
@@ -531,7 +532,9 @@ async fn what_cannot_be_a_name_is_no_part_of_an_address() {
     };
     let question = Question::PullSecrets(puller.clone());
     let by = Instant::now() + PATIENCE;
-    let evidence = live.gather(BTreeSet::from([question]), by).await;
+    let evidence = live
+        .gather(BTreeSet::from([question]), Door::Admission, by)
+        .await;
     for secret in evidence.pull_secrets(&puller).unwrap() {
         assert_eq!(secret.state, PullSecretState::Absent, "{}", secret.name);
     }
