@@ -61,7 +61,8 @@ impl Live {
             Question::Image { image, puller } => {
                 let registry = self.registry()?;
                 let pod = self.credentials(puller.as_ref(), by).await?;
-                registry.probe_for(image, &pod, by).await.map(Fact::Image)
+                let state = registry.probe_for(image, &pod, door, by).await;
+                state.map(Fact::Image)
             }
             Question::ImagePlatforms { image, puller } => {
                 let part = Part::Platforms;

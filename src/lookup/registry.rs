@@ -43,7 +43,7 @@ use self::content::{Contents, Pinned};
 use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
 use self::errands::{Errand, Errands};
 use self::hosts::{ANONYMOUS, Files, Hosts, Link};
-use self::limits::Limits;
+use self::limits::{Limits, Priority};
 use self::manifest::{ABSENT, Found};
 use self::obstacle::{Obstacle, Refusal};
 use self::settings::Rewrites;
@@ -187,10 +187,12 @@ impl RegistryClient {
     /// # Errors
     /// As [`RegistryClient::probe_for`].
     pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
-        self.probe_for(image, &PodCredentials::default(), by).await
+        let nobody = PodCredentials::default();
+        self.probe_for(image, &nobody, Door::Admission, by).await
     }
 
-    /// Whether a node could pull this image for a pod with these credentials.
+    /// Whether a node could pull this image for a pod with these credentials. What the background
+    /// asks keeps to a quarter of what is asked at one time.
     ///
     /// An answer that comes later than `by` fills the cache, so that the next review has it.
     ///
@@ -200,10 +202,11 @@ impl RegistryClient {
         &self,
         image: &ImageReference,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
     ) -> Result<ImageState, Unknown> {
         let image = self.0.rewritten(image)?;
-        self.0.probe(&image, pod, by).await
+        self.0.probe(&image, pod, door, by).await
     }
 
     /// A part of the content of an image that exists, as [`RegistryClient::probe_for`] says.
@@ -242,12 +245,13 @@ impl Inner {
         self: &Arc<Self>,
         image: &ImageReference,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
     ) -> Result<ImageState, Unknown> {
         let candidates = self.candidates(image, pod, by).await;
         let mut answers = Vec::new();
         for credential in &candidates.credentials {
-            let answer = self.answer(image, credential.clone(), by).await;
+            let answer = self.answer(image, credential.clone(), door, by).await;
             if let Ok(found) = answer.as_ref()
                 && found.is_there()
             {
@@ -294,6 +298,7 @@ impl Inner {
         self: &Arc<Self>,
         image: &ImageReference,
         credential: Option<Arc<Credential>>,
+        door: Door,
         by: Instant,
     ) -> Answer {
         let asked = self.asked(image, credential.as_deref());
@@ -319,8 +324,14 @@ impl Inner {
         let (client, question) = (Arc::clone(self), asked.clone());
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
-            let asking = client.ask(&chain, &question, credential.as_deref());
-            client.answers.get_with_by_ref(&question, asking).await
+            let credential = credential.as_deref();
+            match Priority::of(door) {
+                Priority::Awaited => {
+                    let asking = client.ask(&chain, &question, credential, Priority::Awaited);
+                    client.answers.get_with_by_ref(&question, asking).await
+                }
+                Priority::Behind => client.ask_behind(&chain, &question, credential).await,
+            }
         });
         let answer = match timeout_at(by, task).await {
             Ok(Ok(answer)) => answer,
@@ -328,6 +339,23 @@ impl Inner {
             Err(_) => Arc::new(Err(Obstacle::TimedOut)),
         };
         self.or_existed(&asked, answer).await
+    }
+
+    /// Asks as nobody waits. A review that wants to know the same does not wait for this either, so
+    /// it is told when there is an answer, and not of the wait.
+    async fn ask_behind(
+        &self,
+        chain: &[Link],
+        asked: &Asked,
+        credential: Option<&Credential>,
+    ) -> Answer {
+        let answer = self.ask(chain, asked, credential, Priority::Behind).await;
+        if !is_wait(&answer) {
+            self.answers
+                .insert(asked.clone(), Arc::clone(&answer))
+                .await;
+        }
+        answer
     }
 
     /// The answer, or where the registry is away what is known of the image: one that existed not
@@ -431,7 +459,7 @@ impl Inner {
         by: Instant,
     ) -> Result<Fact, Obstacle> {
         // Who may not see the image is not told what is in it, though it may be known.
-        let answer = self.answer(image, credential.clone(), by).await;
+        let answer = self.answer(image, credential.clone(), door, by).await;
         let digest = match answer.as_ref() {
             Ok(found) if found.is_there() => found.digest.clone(),
             Ok(_) => return Err(ABSENT),
@@ -445,6 +473,11 @@ impl Inner {
             return known;
         }
         let is_behind = part == Part::Config && door == Door::Admission;
+        let priority = if is_behind {
+            Priority::Behind
+        } else {
+            Priority::of(door)
+        };
         let errand = is_behind.then(|| self.errands.begin(Errand::Config(pinned.clone())));
         if let Some(None) = errand {
             return Err(Obstacle::BeingFetched);
@@ -457,7 +490,7 @@ impl Inner {
             let _until_it_ends = (permit, errand);
             let fetched = Box::pin(async {
                 let by = Instant::now() + PROBE;
-                let asking = client.asking(&asked, credential.as_deref(), by);
+                let asking = client.asking(&asked, credential.as_deref(), priority, by);
                 asking.fetch(&chain, &client.contents, &pinned, part).await
             });
             client.contents.once(&pinned, part, fetched).await
@@ -483,6 +516,7 @@ impl Inner {
         &'a self,
         asked: &'a Asked,
         credential: Option<&'a Credential>,
+        priority: Priority,
         by: Instant,
     ) -> Asking<'a> {
         Asking {
@@ -494,15 +528,26 @@ impl Inner {
             credential,
             fingerprint: asked.fingerprint,
             is_readable: self.is_readable(&asked.image.repository.domain),
+            priority,
             by,
         }
     }
 
-    async fn ask(&self, chain: &[Link], asked: &Asked, credential: Option<&Credential>) -> Answer {
+    async fn ask(
+        &self,
+        chain: &[Link],
+        asked: &Asked,
+        credential: Option<&Credential>,
+        priority: Priority,
+    ) -> Answer {
         let begun = Instant::now();
         let domain = &asked.image.repository.domain;
-        let asking = self.asking(asked, credential, begun + PROBE);
+        let asking = self.asking(asked, credential, priority, begun + PROBE);
         let answer = asking.ask(chain).await;
+        if priority == Priority::Behind && is_wait(&answer) {
+            // Nobody was asked, and nobody misses it: it counts for no outage.
+            return Arc::new(answer);
+        }
         let outcome = match &answer {
             Ok(found) if found.is_there() => "found",
             Ok(_) => "absent",
@@ -590,6 +635,16 @@ impl Expiry<Asked, Answer> for Lifetimes {
     fn expire_after_create(&self, asked: &Asked, answer: &Answer, _: Clock) -> Option<Duration> {
         Some(lifetime(&asked.image, answer))
     }
+
+    fn expire_after_update(
+        &self,
+        asked: &Asked,
+        answer: &Answer,
+        _: Clock,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(lifetime(&asked.image, answer))
+    }
 }
 
 fn lifetime(image: &ImageReference, answer: &Result<Found, Obstacle>) -> Duration {
@@ -599,6 +654,10 @@ fn lifetime(image: &ImageReference, answer: &Result<Found, Obstacle>) -> Duratio
         Ok(_) => EXISTS_BY_TAG,
         Err(obstacle) => obstacle.lifetime(),
     }
+}
+
+fn is_wait(answer: &Result<Found, Obstacle>) -> bool {
+    answer.as_ref().is_err_and(Obstacle::is_wait)
 }
 
 /// In answers without tags, so that the cache is bounded in number and in bytes.
@@ -704,7 +763,7 @@ mod tests {
             digest: format!("sha256:{}", "a".repeat(64)),
         };
         let by = Instant::now() + PROBE;
-        let asking = inner.asking(&asked, None, by);
+        let asking = inner.asking(&asked, None, Priority::Awaited, by);
         let fetched = asking.fetch(&chain, &inner.contents, &pinned, Part::Config);
         assert!(matches!(fetched.await, Err(Obstacle::Spent(20))));
     }

@@ -152,6 +152,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_lookup_is_told_that_nobody_waits() {
+        struct Asked(std::sync::Mutex<Option<Door>>);
+        impl Lookup for Asked {
+            async fn gather(&self, _: BTreeSet<Question>, door: Door, _: Instant) -> Evidence {
+                *self.0.lock().unwrap() = Some(door);
+                Evidence::default()
+            }
+
+            fn label(&self, _: &str) -> NamespaceLabel {
+                NamespaceLabel::Known(None)
+            }
+        }
+        let guard = || Guard::new(Config::default(), Asked(None.into())).unwrap();
+        let webhook = Webhook::new(guard(), Arc::default(), Limits::default());
+        let pod = json!({"metadata": {"name": "web"},
+                         "spec": {"containers": [{"name": "web", "image": "nginx:1"}]}});
+        let guard = Arc::new(guard());
+        let judged = webhook.judge_stored(Arc::clone(&guard), stored("", "Pod", &pod));
+        judged.await.unwrap();
+        let door = *guard.lookup().0.lock().unwrap();
+        assert_eq!(door, Some(Door::Cluster));
+    }
+
+    #[tokio::test]
     async fn an_object_made_to_take_memory_is_not_read() {
         let many = json!({"spec": vec![json!([0]); 400_000]});
         let guard = || Guard::new(Config::default(), NoLookup).unwrap();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::content::{Contents, Part, Pinned};
 use super::credentials::{Credential, Fingerprint};
 use super::hosts::{Endpoint, Link};
-use super::limits::{Limits, Turn};
+use super::limits::{Limits, Priority, Turn};
 use super::manifest::{self, Found};
 use super::obstacle::Obstacle;
 use super::session::Session;
@@ -31,6 +31,7 @@ pub(super) struct Asking<'a> {
     pub(super) fingerprint: Option<Fingerprint>,
     /// Whether the registry has ever let us read anything.
     pub(super) is_readable: bool,
+    pub(super) priority: Priority,
     pub(super) by: Instant,
 }
 
@@ -127,7 +128,10 @@ impl Asking<'_> {
         endpoint: &'s Endpoint,
         by: Instant,
     ) -> Result<(Turn<'s>, Session<'s>), Obstacle> {
-        let turn = self.limits.turn(endpoint, self.is_readable, by).await?;
+        let turn = self
+            .limits
+            .turn(endpoint, self.is_readable, self.priority, by);
+        let turn = turn.await?;
         let is_for_it = endpoint.takes_credentials;
         let session = Session {
             transport: self.transport,

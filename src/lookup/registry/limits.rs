@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::hosts::Endpoint;
 use super::obstacle::Obstacle;
+use crate::review::Door;
 
 /// With less time left than this, a registry is not asked any more.
 const LEAST: Duration = Duration::from_millis(100);
@@ -19,6 +20,10 @@ const MOST_TO_READABLE: usize = 16;
 const MOST_TO_STRANGERS: usize = 16;
 const MOST_PER_HOST: usize = 4;
 const MOST_TO_DOCKER_HUB: usize = 2;
+/// The part of them that is for what nobody waits for: one in four of each host, but at least one,
+/// and as many in all as are a quarter of the smaller of the two above.
+const PART_BEHIND: usize = 4;
+const MOST_BEHIND: usize = MOST_TO_STRANGERS / PART_BEHIND;
 /// Questions that wait or are under way. An answer that comes after seconds helps nobody.
 const MOST_WAITING: usize = 4096;
 /// Hosts that have limits of their own.
@@ -33,6 +38,15 @@ const PULLS: Duration = Duration::from_hours(6);
 /// The time that the one question has that tries whether it is well again.
 const TRIAL: Duration = Duration::from_secs(3);
 
+/// Whether somebody waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// A review, or whoever runs `check`.
+    Awaited,
+    /// It is for later.
+    Behind,
+}
+
 /// How much is asked at one time.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -41,6 +55,7 @@ pub(super) struct Limits {
     /// write, shall not hold up real registries.
     readable: Semaphore,
     strangers: Semaphore,
+    behind: Semaphore,
     hosts: Cache<String, Arc<Host>>,
     /// When pulls of Docker Hub were spent, the oldest first.
     pulls: Mutex<VecDeque<Instant>>,
@@ -50,6 +65,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     host: Arc<Host>,
+    _behind: Option<(OwnedSemaphorePermit, SemaphorePermit<'a>)>,
     _of_host: OwnedSemaphorePermit,
     _of_all: SemaphorePermit<'a>,
 }
@@ -57,6 +73,7 @@ pub(super) struct Turn<'a> {
 #[derive(Debug)]
 struct Host {
     turns: Arc<Semaphore>,
+    behind: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
 }
 
@@ -76,6 +93,18 @@ struct Rest {
     is_wanted: bool,
 }
 
+// === impl Priority ===
+
+impl Priority {
+    /// Of what this door asks.
+    pub(super) fn of(door: Door) -> Self {
+        match door {
+            Door::Admission | Door::Files => Self::Awaited,
+            Door::Cluster => Self::Behind,
+        }
+    }
+}
+
 // === impl Limits ===
 
 impl Limits {
@@ -84,6 +113,7 @@ impl Limits {
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             readable: Semaphore::new(MOST_TO_READABLE),
             strangers: Semaphore::new(MOST_TO_STRANGERS),
+            behind: Semaphore::new(MOST_BEHIND),
             hosts: Cache::new(MOST_HOSTS),
             pulls: Mutex::default(),
         }
@@ -118,6 +148,7 @@ impl Limits {
         &self,
         endpoint: &Endpoint,
         is_readable: bool,
+        priority: Priority,
         by: Instant,
     ) -> Result<Turn<'_>, Obstacle> {
         let host = self.host(endpoint).await;
@@ -128,13 +159,20 @@ impl Limits {
         };
         host.check(Instant::now())?;
         // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turns = Arc::clone(&host.turns);
+        let (behind, turns) = (Arc::clone(&host.behind), Arc::clone(&host.turns));
         let permits = async {
+            let behind = match priority {
+                Priority::Awaited => None,
+                Priority::Behind => {
+                    let of_host = behind.acquire_owned().await.ok()?;
+                    Some((of_host, self.behind.acquire().await.ok()?))
+                }
+            };
             let of_host = turns.acquire_owned().await.ok()?;
-            Some((of_host, of_all.acquire().await.ok()?))
+            Some((behind, of_host, of_all.acquire().await.ok()?))
         };
         let permits = timeout_at(by, permits).await.ok().flatten();
-        let (of_host, of_all) = permits.ok_or(Obstacle::Busy)?;
+        let (behind, of_host, of_all) = permits.ok_or(Obstacle::Busy)?;
         let now = Instant::now();
         if by.saturating_duration_since(now) < LEAST {
             return Err(Obstacle::Busy);
@@ -142,6 +180,7 @@ impl Limits {
         host.begin(now)?;
         Ok(Turn {
             host,
+            _behind: behind,
             _of_host: of_host,
             _of_all: of_all,
         })
@@ -156,6 +195,7 @@ impl Limits {
         let made = async {
             Arc::new(Host {
                 turns: Arc::new(Semaphore::new(most)),
+                behind: Arc::new(Semaphore::new((most / PART_BEHIND).max(1))),
                 breaker: Mutex::default(),
             })
         };

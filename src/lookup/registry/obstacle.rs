@@ -213,6 +213,15 @@ impl Obstacle {
         }
     }
 
+    /// Whether nobody was asked, because others were before this.
+    pub(super) fn is_wait(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Mirror(_, of) => of.is_wait(),
+            _ => false,
+        }
+    }
+
     /// Whether it has nothing to do with the image: who knew a moment ago that it exists may go on
     /// believing it.
     pub(super) fn is_outage(&self) -> bool {

@@ -58,7 +58,9 @@ fn nobody() -> PodCredentials {
 
 async fn probe_for(client: &RegistryClient, pod: &PodCredentials) -> Result<ImageState, Unknown> {
     let by = Instant::now() + PATIENCE;
-    client.probe_for(&reference(IMAGE), pod, by).await
+    client
+        .probe_for(&reference(IMAGE), pod, Door::Admission, by)
+        .await
 }
 
 /// What a client shows that has this user name and password. What is asked is written in lower case.
@@ -577,7 +579,7 @@ async fn registry_cases_32_to_40_a_real_registry_with_tokens_opens_what_the_user
         let image = reference(&format!("registry.test/{path}:v1"));
         let ask = async |pod: PodCredentials| {
             let by = Instant::now() + PATIENCE;
-            told(client.probe_for(&image, &pod, by).await)
+            told(client.probe_for(&image, &pod, Door::Admission, by).await)
         };
         assert_eq!(ask(nobody()).await, strangers);
         assert_eq!(ask(with("robot", "Secret")).await, "missing Tag [v2]");
