@@ -66,7 +66,8 @@ const PROBE: Duration = Duration::from_secs(3);
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
 const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
-/// How long a tag that existed is believed to exist while its registry does not answer.
+/// How long a tag that existed is believed to exist while it is asked anew, and while its registry
+/// does not answer.
 const EXISTED: Duration = Duration::from_hours(6);
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
@@ -91,7 +92,7 @@ struct Inner {
     fingerprints: Fingerprints,
     answers: Cache<Asked, Answer>,
     /// Images that existed not long ago.
-    existed: Cache<Asked, ()>,
+    existed: Cache<Asked, Answer>,
     contents: Contents,
     errands: Arc<Errands>,
     /// Registries that have let us read something, as images name them.
@@ -306,6 +307,14 @@ impl Inner {
             self.metrics.registry_cache_hits.inc();
             return self.or_existed(&asked, answer).await;
         }
+        // A review is not held up by what hardly ever changes. Whoever judges what is there has time.
+        if door == Door::Admission
+            && let Some(existed) = self.existed.get(&asked).await
+        {
+            self.metrics.registry_cache_hits.inc();
+            self.ask_anew(asked, credential);
+            return existed;
+        }
         self.metrics.registry_cache_misses.inc();
         let chain = match self.chain(image) {
             Ok(chain) => chain,
@@ -341,6 +350,23 @@ impl Inner {
         self.or_existed(&asked, answer).await
     }
 
+    /// Asks behind the answer, once at a time.
+    fn ask_anew(self: &Arc<Self>, asked: Asked, credential: Option<Arc<Credential>>) {
+        let under_way = self.errands.begin(Errand::Image(asked.clone()));
+        let (Some(under_way), Ok(chain)) = (under_way, self.chain(&asked.image)) else {
+            return;
+        };
+        let Some(permit) = self.limits.wait() else {
+            return;
+        };
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            let _until_it_ends = (permit, under_way);
+            let credential = credential.as_deref();
+            client.ask_behind(&chain, &asked, credential).await;
+        });
+    }
+
     /// Asks as nobody waits. A review that wants to know the same does not wait for this either, so
     /// it is told when there is an answer, and not of the wait.
     async fn ask_behind(
@@ -362,10 +388,12 @@ impl Inner {
     /// long ago is believed to exist. That a tag was missing is not: it may have been pushed since.
     async fn or_existed(&self, asked: &Asked, answer: Answer) -> Answer {
         let is_away = matches!(answer.as_ref(), Err(obstacle) if obstacle.is_outage());
-        if is_away && self.existed.get(asked).await.is_some() {
-            return Arc::new(Ok(ImageState::Exists.into()));
-        }
-        answer
+        let existed = if is_away {
+            self.existed.get(asked).await
+        } else {
+            None
+        };
+        existed.unwrap_or(answer)
     }
 
     /// What the answers mean together. An image is missing only for a node that finds it with none
@@ -553,20 +581,23 @@ impl Inner {
             Ok(_) => "absent",
             Err(obstacle) => obstacle.outcome(),
         };
-        match &answer {
+        let answer = Arc::new(answer);
+        match answer.as_ref() {
             Ok(found) if found.state == ImageState::Exists => {
-                self.existed.insert(asked.clone(), ()).await;
+                let existed = Arc::clone(&answer);
+                self.existed.insert(asked.clone(), existed).await;
             }
-            Ok(_) => self.existed.invalidate(asked).await,
-            Err(_) => {}
+            Err(obstacle) if obstacle.is_outage() => {}
+            // It is gone, or the registry is there and will not say any more.
+            _ => self.existed.invalidate(asked).await,
         }
-        let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
+        let has_read = matches!(answer.as_ref(), Ok(_) | Err(Obstacle::Contradiction(_)));
         let took = begun.elapsed();
         self.count(domain, outcome);
         self.observe(domain, has_read, took);
         let duration_ms = took.as_millis();
         tracing::debug!(registry = %domain, outcome, duration_ms, "asked a registry");
-        Arc::new(answer)
+        answer
     }
 
     fn unknown(&self, image: &ImageReference, why: &dyn fmt::Display) -> Unknown {
@@ -677,6 +708,10 @@ fn weight(_: &Asked, answer: &Answer) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
     use crate::evidence::MissingPart;
 
@@ -716,38 +751,163 @@ mod tests {
         }
     }
 
+    /// A registry whose status can be changed; 0 ends the connection without an answer.
+    struct Registry {
+        address: std::net::SocketAddr,
+        status: Arc<AtomicU16>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Registry {
+        async fn start() -> Self {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let registry = Self {
+                address: listener.local_addr().unwrap(),
+                status: Arc::new(AtomicU16::new(200)),
+                asked: Arc::default(),
+            };
+            let (status, asked) = (Arc::clone(&registry.status), Arc::clone(&registry.asked));
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut request = [0; 1024];
+                    assert!(stream.read(&mut request).await.unwrap() > 0);
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    let status = status.load(Ordering::SeqCst);
+                    let body = match status {
+                        404 => r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#,
+                        _ => "",
+                    };
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 {status} Said\r\nConnection: close\r\n");
+                    let answer = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+                    // It takes a moment, in which others may ask for the same.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    if status != 0 {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+            registry
+        }
+
+        fn client(&self) -> RegistryClient {
+            let server = format!("server: 'http://{}'", self.address);
+            let yaml = format!("registries: {{registry.test: {{{server}}}}}");
+            let config = Config::parse("config.yaml", &yaml).unwrap();
+            RegistryClient::new(&config, Arc::default()).unwrap()
+        }
+
+        fn says(&self, status: u16) {
+            self.status.store(status, Ordering::SeqCst);
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        /// Waits until it was asked so often, and then for the answer.
+        async fn is_asked(&self, times: usize) {
+            let by = Instant::now() + Duration::from_secs(20);
+            while self.asked() < times {
+                assert!(Instant::now() < by, "{} of {times}", self.asked());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(self.asked(), times);
+        }
+    }
+
+    async fn probe(client: &RegistryClient, door: Door) -> Result<ImageState, Unknown> {
+        let image = ImageReference::parse("registry.test/a:1").unwrap();
+        let (nobody, by) = (
+            PodCredentials::default(),
+            Instant::now() + Duration::from_secs(20),
+        );
+        client.probe_for(&image, &nobody, door, by).await
+    }
+
     #[tokio::test]
     async fn registry_case_74_an_image_that_existed_is_believed_while_its_registry_is_away() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let yaml = format!("registries: {{registry.test: {{server: 'http://{address}'}}}}");
-        let config = Config::parse("config.yaml", &yaml).unwrap();
-        let client = RegistryClient::new(&config, Arc::default()).unwrap();
-        let [old, new] = ["old", "new"]
-            .map(|tag| ImageReference::parse(&format!("registry.test/a:{tag}")).unwrap());
-        let by = || Instant::now() + Duration::from_secs(20);
-
-        // One answer; then nobody listens any more.
-        let answered = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 1024];
-            assert!(stream.read(&mut request).await.unwrap() > 0);
-            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
-            drop(listener);
-        };
-        let (answer, ()) = tokio::join!(client.probe(&old, by()), answered);
-        assert_eq!(answer, Ok(ImageState::Exists));
+        let registry = Registry::start().await;
+        let client = registry.client();
+        let new = ImageReference::parse("registry.test/a:new").unwrap();
+        let by = Instant::now() + Duration::from_secs(20);
+        assert_eq!(probe(&client, Door::Files).await, Ok(ImageState::Exists));
         client.0.answers.invalidate_all();
-        assert_eq!(client.probe(&old, by()).await, Ok(ImageState::Exists));
-        assert!(client.probe(&new, by()).await.is_err());
+        registry.says(0);
+        for door in [Door::Files, Door::Cluster, Door::Admission] {
+            let answer = probe(&client, door).await;
+            assert_eq!(answer, Ok(ImageState::Exists), "{door:?}");
+        }
+        assert!(client.probe(&new, by).await.is_err());
+        // A registry that is there and will not say is another matter, then and from then on.
+        client.0.answers.invalidate_all();
+        registry.says(401);
+        for status in [401, 0] {
+            registry.says(status);
+            assert!(probe(&client, Door::Files).await.is_err());
+            client.0.answers.invalidate_all();
+        }
+    }
 
-        // A registry that is there and will not say is another matter.
-        let asked = client.0.asked(&old, None);
-        let denied: Answer = Arc::new(Err(Obstacle::Denied(401)));
-        assert!(client.0.or_existed(&asked, denied).await.is_err());
+    #[tokio::test]
+    async fn a_review_is_told_at_once_of_an_image_that_existed_and_it_is_asked_anew_once() {
+        let registry = Registry::start().await;
+        let client = registry.client();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        registry.is_asked(1).await;
+        // Ten minutes later.
+        client.0.answers.invalidate_all();
+        for _ in 0..20 {
+            let by = Instant::now();
+            let image = ImageReference::parse("registry.test/a:1").unwrap();
+            assert_eq!(client.probe(&image, by).await, Ok(ImageState::Exists));
+        }
+        registry.is_asked(2).await;
+        // Now it is known afresh.
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        registry.is_asked(2).await;
+    }
+
+    #[tokio::test]
+    async fn registry_case_73_an_image_that_is_gone_is_found_out_behind_and_missing_is_never_stale()
+    {
+        let registry = Registry::start().await;
+        let client = registry.client();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        registry.says(404);
+        client.0.answers.invalidate_all();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        // HEAD, GET and the list of tags.
+        registry.is_asked(4).await;
+        let answer = probe(&client, Door::Admission).await;
+        assert!(matches!(answer, Ok(ImageState::Missing(_))), "{answer:?}");
+        // Half a minute later it may have been pushed, and a review waits to know.
+        registry.says(200);
+        client.0.answers.invalidate_all();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        // What judges the cluster, and files, is not told what was.
+        registry.says(404);
+        for door in [Door::Cluster, Door::Files] {
+            client.0.answers.invalidate_all();
+            let answer = probe(&client, door).await;
+            assert!(matches!(answer, Ok(ImageState::Missing(_))), "{answer:?}");
+        }
     }
 
     #[tokio::test]

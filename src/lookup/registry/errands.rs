@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Asked;
 use super::content::Pinned;
 
 /// Something that is found out for the next review.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Errand {
+    /// Whether an image is still there.
+    Image(Asked),
     /// The configuration of an image.
     Config(Pinned),
 }
