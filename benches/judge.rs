@@ -19,7 +19,7 @@ use forestall::evidence::{Evidence, Fact, ImageState, MemoryRecord, Question, Un
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
-use forestall::review::Operation;
+use forestall::review::{Door, Operation};
 use forestall::verdict::Phase;
 use forestall::webhook::envelope::Envelope;
 use forestall::webhook::{self, Limits, Webhook};
@@ -41,7 +41,7 @@ const REVIEW: &str = include_str!("review.json");
 struct Known(Arc<Vec<MemoryRecord>>);
 
 impl Lookup for Known {
-    async fn gather(&self, asked: BTreeSet<Question>, _by: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
         let answer = |question: Question| {
             let answer = match &question {
                 Question::Image { .. } => Ok(Fact::Image(ImageState::Exists)),

@@ -35,8 +35,7 @@ use crate::report::events::{self, Recorder};
 use crate::report::metrics::Metrics;
 use crate::webhook::Webhook;
 
-/// Objects that are judged at one time. As few as Docker Hub is asked questions at one time, because
-/// reviews wait in the same line.
+/// Objects that are judged at one time. Few, because nobody waits for them.
 const JUDGED_AT_ONCE: usize = 2;
 
 /// Some namespace, to ask whether namespaces are known at all.

@@ -3,6 +3,8 @@
 //! A guardrail asks [`Question`]s before it judges; a lookup answers them all in one batch; the
 //! [`Evidence`] is what the guardrail then judges on. It never asks while judging.
 
+mod image;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::image::{
+    Holder, ImageConfig, ImagePlatforms, ImageState, Missing, MissingPart, Platform,
+};
 use crate::review::image::ImageReference;
 
 /// Something that a guardrail must know before it can judge.
@@ -24,6 +29,13 @@ pub enum Question {
     },
     /// For which platforms an image is built.
     ImagePlatforms {
+        /// The image.
+        image: ImageReference,
+        /// For whom, as above.
+        puller: Option<Puller>,
+    },
+    /// What an image says of the process that it runs.
+    ImageConfig {
         /// The image.
         image: ImageReference,
         /// For whom, as above.
@@ -85,80 +97,6 @@ pub enum PullSecretState {
         /// What is wrong with it.
         problem: String,
     },
-}
-
-/// What a registry said of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImageState {
-    /// A node could pull it.
-    Exists,
-    /// It is there, in a form that nodes with containerd 2.0 or later refuse: a manifest of Docker's
-    /// first schema.
-    Schema1,
-    /// Every host that a node would ask says that it is not there.
-    Missing(Missing),
-    /// The registry lets nobody read it with the credentials that a node has. Known only where the
-    /// operator says that nodes have no others.
-    Denied {
-        /// Who was asked, and as whom.
-        asked: String,
-    },
-}
-
-/// A kind of machine that images are built for (OCI image specification, "Image Index").
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Platform {
-    /// Such as `linux`.
-    pub os: String,
-    /// Such as `amd64`.
-    pub architecture: String,
-}
-
-/// For which platforms an image is built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImagePlatforms {
-    /// A node of any platform pulls it; whether it runs there is not said.
-    Any,
-    /// Nodes of other platforms do not pull it.
-    Only(Vec<Platform>),
-}
-
-/// The proof that an image is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// What is missing.
-    pub what: MissingPart,
-    /// Who was asked, such as `registry-1.docker.io (anonymous)`.
-    pub asked: String,
-    /// The tags that the repository has; empty where they are not known.
-    pub tags: Arc<Vec<String>>,
-    /// Who has it all the same, or why that may be known only later. `None` where nobody is known to.
-    pub holder: Result<Option<Holder>, Unknown>,
-}
-
-/// Somebody who has an image without a registry.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Holder {
-    /// The node of this name.
-    Node(String),
-    /// The node of a Pod that was started with it.
-    Pod {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-}
-
-/// The part of a reference that is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MissingPart {
-    /// The repository has no such tag.
-    Tag,
-    /// The repository has no such digest.
-    Digest,
-    /// There is no such repository.
-    Repository,
 }
 
 /// One row of what is known about memory: a container under a limit, and how it ended.
@@ -227,6 +165,8 @@ pub enum Fact {
     Image(ImageState),
     /// Answers [`Question::ImagePlatforms`].
     ImagePlatforms(ImagePlatforms),
+    /// Answers [`Question::ImageConfig`].
+    ImageConfig(Arc<ImageConfig>),
     /// Answers [`Question::NodePlatforms`].
     NodePlatforms(BTreeSet<Platform>),
     /// Answers [`Question::Definition`]: the spec of the definition.
@@ -261,6 +201,8 @@ pub enum Unknown {
         /// Whether that registry has ever let us read anything.
         answered_before: bool,
     },
+    /// The registry, named here, is being asked behind the answer, and the next review knows it.
+    BeingFetched(String),
     /// The object asks for more facts than one review may.
     TooMany,
     /// The object cannot be read there.
@@ -272,14 +214,6 @@ pub enum Unknown {
 /// All that is known for one review.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence(BTreeMap<Question, Result<Fact, Unknown>>);
-
-// === impl Platform ===
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)
-    }
-}
 
 // === impl Unknown ===
 
@@ -312,6 +246,9 @@ impl fmt::Display for Unknown {
             Self::NotSynced => f.write_str("the cluster has not been listed yet"),
             Self::Unavailable(what) | Self::Unreadable(what) => f.write_str(what),
             Self::Registry { host, why, .. } => write!(f, "{host}: {why}"),
+            Self::BeingFetched(host) => {
+                write!(f, "{host}: the configuration of the image is being fetched")
+            }
             Self::TooMany => f.write_str("the object asks for more facts than one review may"),
             Self::Panicked => f.write_str("the guardrail failed; please report it"),
         }
@@ -419,6 +356,25 @@ impl Evidence {
         };
         match self.get(&question)? {
             Fact::ImagePlatforms(platforms) => Ok(platforms),
+            _ => Err(Unknown::NotAsked),
+        }
+    }
+
+    /// What an image says of the process that it runs, as this puller pulls it.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn image_config(
+        &self,
+        image: &ImageReference,
+        puller: Option<&Puller>,
+    ) -> Result<&ImageConfig, Unknown> {
+        let question = Question::ImageConfig {
+            image: image.clone(),
+            puller: puller.cloned(),
+        };
+        match self.get(&question)? {
+            Fact::ImageConfig(config) => Ok(config),
             _ => Err(Unknown::NotAsked),
         }
     }

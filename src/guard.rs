@@ -150,7 +150,7 @@ impl<L: Lookup> Guard<L> {
                     .flat_map(move |guardrail| questions(guardrail, review))
             })
             .collect();
-        let evidence = self.evidence(questions, by).await;
+        let evidence = self.evidence(questions, review.door, by).await;
         let judged = asked
             .iter()
             .map(|guardrail| Judged {
@@ -167,7 +167,12 @@ impl<L: Lookup> Guard<L> {
         weighed.verdict(review, phase, patch)
     }
 
-    async fn evidence(&self, mut questions: BTreeSet<Question>, by: Instant) -> Evidence {
+    async fn evidence(
+        &self,
+        mut questions: BTreeSet<Question>,
+        door: Door,
+        by: Instant,
+    ) -> Evidence {
         let too_many = questions.iter().nth(MOST_QUESTIONS).cloned();
         let left_out = too_many
             .map(|first| questions.split_off(&first))
@@ -175,7 +180,7 @@ impl<L: Lookup> Guard<L> {
         let mut evidence = if questions.is_empty() {
             Evidence::default()
         } else {
-            self.lookup.gather(questions, by).await
+            self.lookup.gather(questions, door, by).await
         };
         for question in left_out {
             evidence.insert(question, Err(Unknown::TooMany));

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::{Evidence, Question};
+use crate::review::Door;
 
 /// The namespace label that sets the mode.
 pub const MODE_LABEL: &str = "forestall.dev/mode";
@@ -21,9 +22,11 @@ pub const MODE_LABEL: &str = "forestall.dev/mode";
 /// Answers questions.
 pub trait Lookup: Send + Sync {
     /// Answers all questions that it can by the deadline; the others have no entry, or the reason.
+    /// The door says who waits: a review is not held up by what the background asks.
     fn gather(
         &self,
         asked: BTreeSet<Question>,
+        door: Door,
         by: Instant,
     ) -> impl Future<Output = Evidence> + Send;
 

@@ -382,6 +382,9 @@ async fn discover(client: &Client, kind: WatchedKind) -> kube::Result<Option<Api
 fn may_be_known_later(reason: &Unknown) -> bool {
     matches!(
         reason,
-        Unknown::TimedOut | Unknown::NotSynced | Unknown::Registry { .. }
+        Unknown::TimedOut
+            | Unknown::NotSynced
+            | Unknown::Registry { .. }
+            | Unknown::BeingFetched(_)
     )
 }

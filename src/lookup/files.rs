@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer};
-use self::evidence_file::{SERVER_SIDE_DIFF, holdings, node_platforms, platforms, repository};
+pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer, ImageConfigEvidence};
+use self::evidence_file::{SERVER_SIDE_DIFF, holdings, node_platforms, repository};
 use super::cluster::argocd;
 use super::holdings::Holdings;
 use super::live::Live;
@@ -24,12 +24,12 @@ use super::pull_secrets::Content;
 use super::{Lookup, MODE_LABEL, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
-    Evidence, Fact, Holder, ImagePlatforms, ImageState, MemoryRecord, Missing, MissingPart,
-    Platform, PullSecret, PullSecretState, Puller, Question, Unknown,
+    Evidence, Fact, Holder, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Missing,
+    MissingPart, Platform, PullSecret, PullSecretState, Puller, Question, Unknown,
 };
 use crate::review::image::{ImageReference, Repository};
 use crate::review::workload::DEFAULT_ACCOUNT;
-use crate::review::{Subject, text};
+use crate::review::{Door, Subject, text};
 
 /// Answers from files.
 #[derive(Default)]
@@ -37,6 +37,7 @@ pub struct Files {
     images: BTreeMap<ImageReference, ImageAnswer>,
     tags: BTreeMap<Repository, Arc<Vec<String>>>,
     platforms: BTreeMap<ImageReference, ImagePlatforms>,
+    configs: BTreeMap<ImageReference, Arc<ImageConfig>>,
     nodes: Option<BTreeSet<Platform>>,
     /// The images that nodes and Pods have.
     holdings: BTreeMap<Holder, Vec<ImageReference>>,
@@ -83,8 +84,14 @@ impl Files {
             }
         }
         for (key, config) in &evidence.image_configs {
-            if let (Ok(image), Some(platforms)) = (ImageReference::parse(key), platforms(config)) {
-                self.platforms.insert(image.pulled(), platforms);
+            let Ok(image) = ImageReference::parse(key).map(|image| image.pulled()) else {
+                continue;
+            };
+            if let Some(platforms) = config.platforms() {
+                self.platforms.insert(image.clone(), platforms);
+            }
+            if let Some(config) = config.config() {
+                self.configs.insert(image, Arc::new(config));
             }
         }
         self.nodes = node_platforms(&evidence.nodes);
@@ -207,6 +214,10 @@ impl Files {
                 let platforms = self.platforms.get(image);
                 platforms.map(|platforms| Ok(Fact::ImagePlatforms(platforms.clone())))
             }
+            Question::ImageConfig { image, .. } => {
+                let config = self.configs.get(image);
+                config.map(|config| Ok(Fact::ImageConfig(Arc::clone(config))))
+            }
             Question::NodePlatforms => {
                 let nodes = self.nodes.as_ref();
                 nodes.map(|nodes| Ok(Fact::NodePlatforms(nodes.clone())))
@@ -323,7 +334,9 @@ impl Files {
     /// Whether there is somebody to ask: a registry for images, a cluster for all else.
     fn is_live(&self, question: &Question) -> bool {
         self.live.as_ref().is_some_and(|live| match question {
-            Question::Image { .. } | Question::ImagePlatforms { .. } => live.registry.is_some(),
+            Question::Image { .. }
+            | Question::ImagePlatforms { .. }
+            | Question::ImageConfig { .. } => live.registry.is_some(),
             _ => live.cluster.is_some(),
         })
     }
@@ -337,7 +350,9 @@ impl Files {
             }
             Question::ArgoCdVersion if self.complete => absent("Argo CD".to_owned()),
             Question::ArgoCdServerSideDiff if self.complete => Ok(Fact::Flag(false)),
-            Question::Image { .. } | Question::ImagePlatforms { .. } => Err(Unknown::Unavailable(
+            Question::Image { .. }
+            | Question::ImagePlatforms { .. }
+            | Question::ImageConfig { .. } => Err(Unknown::Unavailable(
                 "registries are not asked, and no evidence names it".to_owned(),
             )),
             _ => Err(Unknown::NotAsked),
@@ -346,7 +361,7 @@ impl Files {
 }
 
 impl Lookup for Files {
-    async fn gather(&self, asked: BTreeSet<Question>, by: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, door: Door, by: Instant) -> Evidence {
         let mut evidence = Evidence::default();
         let mut rest = BTreeSet::new();
         for question in asked {
@@ -365,7 +380,7 @@ impl Lookup for Files {
             }
         }
         if let Some(live) = self.live.as_ref().filter(|_| !rest.is_empty()) {
-            for (question, answer) in live.gather(rest, by).await {
+            for (question, answer) in live.gather(rest, door, by).await {
                 let answer = self.held(&question, answer);
                 self.lock().remember(&question, &answer);
                 evidence.insert(question, answer);

@@ -1,5 +1,6 @@
 //! The facts of a running cluster: its registries and its objects.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use tokio::time::Instant;
 
 use super::cluster::{ClusterView, NamespaceState};
 use super::pull_secrets::Content;
-use super::registry::RegistryClient;
 use super::registry::credentials::PodCredentials;
+use super::registry::{Part, RegistryClient};
 use super::{Lookup, mode_of_label};
 use crate::config::NamespaceLabel;
 use crate::evidence::{
     Evidence, Fact, Holder, ImageState, PullSecret, PullSecretState, Puller, Question, Unknown,
 };
+use crate::review::Door;
 use crate::review::image::ImageReference;
 
 /// Registries, and the cluster where there is one.
@@ -29,9 +31,9 @@ pub struct Live {
 }
 
 impl Lookup for Live {
-    async fn gather(&self, asked: BTreeSet<Question>, by: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, door: Door, by: Instant) -> Evidence {
         let answers = asked.into_iter().map(async |question| {
-            let answer = self.answer(&question, by).await;
+            let answer = self.answer(&question, door, by).await;
             (question, answer)
         });
         join_all(answers).await.into_iter().collect()
@@ -52,7 +54,7 @@ impl Lookup for Live {
 }
 
 impl Live {
-    async fn answer(&self, question: &Question, by: Instant) -> Result<Fact, Unknown> {
+    async fn answer(&self, question: &Question, door: Door, by: Instant) -> Result<Fact, Unknown> {
         let cluster = || {
             self.cluster
                 .as_ref()
@@ -62,17 +64,19 @@ impl Live {
             Question::Image { image, puller } => {
                 let registry = self.registry()?;
                 let pod = self.credentials(puller.as_ref(), by).await?;
-                let mut state = registry.probe_for(image, &pod, by).await?;
+                let mut state = registry.probe_for(image, &pod, door, by).await?;
                 if let ImageState::Missing(missing) = &mut state {
                     missing.holder = self.holder(image);
                 }
                 Ok(Fact::Image(state))
             }
             Question::ImagePlatforms { image, puller } => {
-                let registry = self.registry()?;
-                let pod = self.credentials(puller.as_ref(), by).await?;
-                let platforms = registry.platforms_for(image, &pod, by).await;
-                platforms.map(Fact::ImagePlatforms)
+                let part = Part::Platforms;
+                self.content(image, part, puller.as_ref(), door, by).await
+            }
+            Question::ImageConfig { image, puller } => {
+                let part = Part::Config;
+                self.content(image, part, puller.as_ref(), door, by).await
             }
             Question::NodePlatforms => cluster()?.node_platforms().map(Fact::NodePlatforms),
             Question::Definition { group, plural } => {
@@ -103,8 +107,21 @@ impl Live {
             return Ok(None);
         };
         let registry = self.registry.as_deref();
-        let told = registry.and_then(|registry| registry.rewritten(image));
-        cluster.holder(told.as_ref().unwrap_or(image))
+        let told = registry.map(|registry| registry.rewritten(image));
+        cluster.holder(&told.transpose()?.unwrap_or(Cow::Borrowed(image)))
+    }
+
+    async fn content(
+        &self,
+        image: &ImageReference,
+        part: Part,
+        puller: Option<&Puller>,
+        door: Door,
+        by: Instant,
+    ) -> Result<Fact, Unknown> {
+        let registry = self.registry()?;
+        let pod = self.credentials(puller, by).await?;
+        registry.content_for(image, part, &pod, door, by).await
     }
 
     fn registry(&self) -> Result<&RegistryClient, Unknown> {

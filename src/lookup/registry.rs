@@ -13,7 +13,9 @@ mod address;
 mod chain;
 mod challenge;
 mod complaint;
+mod content;
 pub mod credentials;
+mod errands;
 mod hosts;
 mod hosts_directory;
 mod limits;
@@ -25,7 +27,9 @@ mod tags;
 mod token;
 mod transport;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant as Clock};
 
@@ -34,10 +38,13 @@ use moka::future::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use self::chain::Asking;
+pub use self::content::Part;
+use self::content::{Contents, Pinned};
 use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
+use self::errands::{Errand, Errands};
 use self::hosts::{ANONYMOUS, Files, Hosts, Link};
-use self::limits::Limits;
-use self::manifest::ByDigest;
+use self::limits::{Limits, Priority};
+use self::manifest::{ABSENT, Found};
 use self::obstacle::{Obstacle, Refusal};
 use self::settings::Rewrites;
 pub use self::settings::{
@@ -47,8 +54,9 @@ use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
 use crate::config::Config;
-use crate::evidence::{ImagePlatforms, ImageState, Missing, Unknown};
+use crate::evidence::{Fact, ImageState, Missing, Unknown};
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
+use crate::review::Door;
 use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
@@ -58,11 +66,9 @@ const PROBE: Duration = Duration::from_secs(3);
 const EXISTS_BY_TAG: Duration = Duration::from_mins(10);
 const EXISTS_BY_DIGEST: Duration = Duration::from_hours(24);
 const MISSING: Duration = Duration::from_secs(30);
-/// How long a tag that existed is believed to exist while its registry does not answer.
+/// How long a tag that existed is believed to exist while it is asked anew, and while its registry
+/// does not answer.
 const EXISTED: Duration = Duration::from_hours(6);
-/// How long it is believed for which platforms a tag is built, and of how many images.
-const PLATFORMS: Duration = Duration::from_mins(10);
-const MOST_IMAGES_WITH_PLATFORMS: u64 = 4096;
 /// What the cache holds: answers without tags, each as heavy as this many bytes of tags.
 const MOST_ANSWERS: u64 = 20_000;
 const BYTES_PER_ANSWER: usize = 1024;
@@ -86,10 +92,9 @@ struct Inner {
     fingerprints: Fingerprints,
     answers: Cache<Asked, Answer>,
     /// Images that existed not long ago.
-    existed: Cache<Asked, ()>,
-    /// For which platforms images are built.
-    platforms: Cache<Asked, Arc<Result<ImagePlatforms, Obstacle>>>,
-    platforms_by_digest: ByDigest,
+    existed: Cache<Asked, Answer>,
+    contents: Contents,
+    errands: Arc<Errands>,
     /// Registries that have let us read something, as images name them.
     readable: RwLock<BTreeSet<String>>,
     limits: Limits,
@@ -111,7 +116,7 @@ struct Candidates {
 }
 
 /// What came of asking.
-type Answer = Arc<Result<ImageState, Obstacle>>;
+type Answer = Arc<Result<Found, Obstacle>>;
 
 struct Lifetimes;
 
@@ -156,11 +161,8 @@ impl RegistryClient {
             fingerprints: Fingerprints::new().ok_or(ClientError::NoRandom)?,
             answers,
             existed,
-            platforms: Cache::builder()
-                .max_capacity(MOST_IMAGES_WITH_PLATFORMS)
-                .time_to_live(PLATFORMS)
-                .build(),
-            platforms_by_digest: Cache::new(MOST_IMAGES_WITH_PLATFORMS),
+            contents: Contents::new(),
+            errands: Arc::default(),
             readable: RwLock::default(),
             limits: Limits::new(),
             metrics,
@@ -186,10 +188,12 @@ impl RegistryClient {
     /// # Errors
     /// As [`RegistryClient::probe_for`].
     pub async fn probe(&self, image: &ImageReference, by: Instant) -> Result<ImageState, Unknown> {
-        self.probe_for(image, &PodCredentials::default(), by).await
+        let nobody = PodCredentials::default();
+        self.probe_for(image, &nobody, Door::Admission, by).await
     }
 
-    /// Whether a node could pull this image for a pod with these credentials.
+    /// Whether a node could pull this image for a pod with these credentials. What the background
+    /// asks keeps to a quarter of what is asked at one time.
     ///
     /// An answer that comes later than `by` fills the cache, so that the next review has it.
     ///
@@ -199,38 +203,46 @@ impl RegistryClient {
         &self,
         image: &ImageReference,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
     ) -> Result<ImageState, Unknown> {
+        let image = self.rewritten(image)?;
+        self.0.probe(&image, pod, door, by).await
+    }
+
+    /// What `imageRewrites` make of an image.
+    ///
+    /// # Errors
+    /// They make no reference of it.
+    pub fn rewritten<'a>(
+        &self,
+        image: &'a ImageReference,
+    ) -> Result<Cow<'a, ImageReference>, Unknown> {
         let Self(inner) = self;
         match inner.rewrites.apply(image) {
-            Some(Ok(rewritten)) => inner.probe(&rewritten, pod, by).await,
-            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
-            None => inner.probe(image, pod, by).await,
+            Some(Ok(rewritten)) => Ok(Cow::Owned(rewritten)),
+            Some(Err(())) => Err(inner.unknown(image, &Obstacle::Rewritten)),
+            None => Ok(Cow::Borrowed(image)),
         }
     }
 
-    /// What `imageRewrites` make of an image, where they make another of it.
-    #[must_use]
-    pub fn rewritten(&self, image: &ImageReference) -> Option<ImageReference> {
-        self.0.rewrites.apply(image)?.ok()
-    }
-
-    /// For which platforms an image is built that exists, as [`RegistryClient::probe_for`] says.
+    /// A part of the content of an image that exists, as [`RegistryClient::probe_for`] says.
+    ///
+    /// A review does not wait for a configuration: it is fetched behind the answer, and the next
+    /// review has it.
     ///
     /// # Errors
     /// Why it is not known.
-    pub async fn platforms_for(
+    pub async fn content_for(
         &self,
         image: &ImageReference,
+        part: Part,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
-    ) -> Result<ImagePlatforms, Unknown> {
-        let Self(inner) = self;
-        match inner.rewrites.apply(image) {
-            Some(Ok(rewritten)) => inner.platforms(&rewritten, pod, by).await,
-            Some(Err(())) => Err(inner.unknown(image, Obstacle::Rewritten.to_string())),
-            None => inner.platforms(image, pod, by).await,
-        }
+    ) -> Result<Fact, Unknown> {
+        let image = self.rewritten(image)?;
+        self.0.content(&image, part, pod, door, by).await
     }
 }
 
@@ -241,14 +253,17 @@ impl Inner {
         self: &Arc<Self>,
         image: &ImageReference,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
     ) -> Result<ImageState, Unknown> {
         let candidates = self.candidates(image, pod, by).await;
         let mut answers = Vec::new();
         for credential in &candidates.credentials {
-            let answer = self.answer(image, credential.clone(), by).await;
-            if let Ok(found @ (ImageState::Exists | ImageState::Schema1)) = answer.as_ref() {
-                return Ok(found.clone());
+            let answer = self.answer(image, credential.clone(), door, by).await;
+            if let Ok(found) = answer.as_ref()
+                && found.is_there()
+            {
+                return Ok(found.state.clone());
             }
             answers.push(answer);
         }
@@ -291,12 +306,21 @@ impl Inner {
         self: &Arc<Self>,
         image: &ImageReference,
         credential: Option<Arc<Credential>>,
+        door: Door,
         by: Instant,
     ) -> Answer {
         let asked = self.asked(image, credential.as_deref());
         if let Some(answer) = self.answers.get(&asked).await {
             self.metrics.registry_cache_hits.inc();
             return self.or_existed(&asked, answer).await;
+        }
+        // A review is not held up by what hardly ever changes. Whoever judges what is there has time.
+        if door == Door::Admission
+            && let Some(existed) = self.existed.get(&asked).await
+        {
+            self.metrics.registry_cache_hits.inc();
+            self.ask_anew(asked, credential);
+            return existed;
         }
         self.metrics.registry_cache_misses.inc();
         let chain = match self.chain(image) {
@@ -316,8 +340,14 @@ impl Inner {
         let (client, question) = (Arc::clone(self), asked.clone());
         let task = tokio::spawn(async move {
             let _until_it_ends = permit;
-            let asking = client.ask(&chain, &question, credential.as_deref());
-            client.answers.get_with_by_ref(&question, asking).await
+            let credential = credential.as_deref();
+            match Priority::of(door) {
+                Priority::Awaited => {
+                    let asking = client.ask(&chain, &question, credential, Priority::Awaited);
+                    client.answers.get_with_by_ref(&question, asking).await
+                }
+                Priority::Behind => client.ask_behind(&chain, &question, credential).await,
+            }
         });
         let answer = match timeout_at(by, task).await {
             Ok(Ok(answer)) => answer,
@@ -327,14 +357,50 @@ impl Inner {
         self.or_existed(&asked, answer).await
     }
 
+    /// Asks behind the answer, once at a time.
+    fn ask_anew(self: &Arc<Self>, asked: Asked, credential: Option<Arc<Credential>>) {
+        let under_way = self.errands.begin(Errand::Image(asked.clone()));
+        let (Some(under_way), Ok(chain)) = (under_way, self.chain(&asked.image)) else {
+            return;
+        };
+        let Some(permit) = self.limits.wait() else {
+            return;
+        };
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            let _until_it_ends = (permit, under_way);
+            let credential = credential.as_deref();
+            client.ask_behind(&chain, &asked, credential).await;
+        });
+    }
+
+    /// Asks as nobody waits. A review that wants to know the same does not wait for this either, so
+    /// it is told when there is an answer, and not of the wait.
+    async fn ask_behind(
+        &self,
+        chain: &[Link],
+        asked: &Asked,
+        credential: Option<&Credential>,
+    ) -> Answer {
+        let answer = self.ask(chain, asked, credential, Priority::Behind).await;
+        if !is_wait(&answer) {
+            self.answers
+                .insert(asked.clone(), Arc::clone(&answer))
+                .await;
+        }
+        answer
+    }
+
     /// The answer, or where the registry is away what is known of the image: one that existed not
     /// long ago is believed to exist. That a tag was missing is not: it may have been pushed since.
     async fn or_existed(&self, asked: &Asked, answer: Answer) -> Answer {
         let is_away = matches!(answer.as_ref(), Err(obstacle) if obstacle.is_outage());
-        if is_away && self.existed.get(asked).await.is_some() {
-            return Arc::new(Ok(ImageState::Exists));
-        }
-        answer
+        let existed = if is_away {
+            self.existed.get(asked).await
+        } else {
+            None
+        };
+        existed.unwrap_or(answer)
     }
 
     /// What the answers mean together. An image is missing only for a node that finds it with none
@@ -358,11 +424,13 @@ impl Inner {
             asked.collect::<Vec<_>>().join(", ")
         };
         match (obstacles.first(), answers.first().map(AsRef::as_ref)) {
-            (None, Some(Ok(ImageState::Missing(missing)))) => Ok(ImageState::Missing(Missing {
-                asked: asked(),
-                ..missing.clone()
-            })),
-            (None, Some(Ok(state))) => Ok(state.clone()),
+            (None, Some(Ok(found))) => Ok(match &found.state {
+                ImageState::Missing(missing) => ImageState::Missing(Missing {
+                    asked: asked(),
+                    ..missing.clone()
+                }),
+                state => state.clone(),
+            }),
             (Some(_), _)
                 if is_complete
                     && obstacles.iter().all(|obstacle| obstacle.is_denial())
@@ -376,7 +444,7 @@ impl Inner {
                 } else {
                     obstacle.to_string()
                 };
-                Err(self.unknown(image, why))
+                Err(self.unknown(image, &why))
             }
             (None, _) => Err(Unknown::NotAsked),
         }
@@ -392,49 +460,81 @@ impl Inner {
         self.transport.hosts().chain(domain, capability)
     }
 
-    /// As [`Inner::probe`], for platforms. By the first credential that may read the image.
-    async fn platforms(
+    /// By the first credential that may read the image.
+    async fn content(
         self: &Arc<Self>,
         image: &ImageReference,
+        part: Part,
         pod: &PodCredentials,
+        door: Door,
         by: Instant,
-    ) -> Result<ImagePlatforms, Unknown> {
+    ) -> Result<Fact, Unknown> {
         let candidates = self.candidates(image, pod, by).await;
         let mut unknown = candidates.obstacle.clone().unwrap_or(Obstacle::NoHost);
         for credential in &candidates.credentials {
-            match self.platforms_as(image, credential.clone(), by).await {
-                Ok(platforms) => return Ok(platforms),
+            let credential = credential.clone();
+            match self.content_as(image, part, credential, door, by).await {
+                Ok(fact) => return Ok(fact),
+                Err(Obstacle::BeingFetched) => {
+                    let host = image.repository.domain.clone();
+                    return Err(Unknown::BeingFetched(host));
+                }
                 Err(obstacle) => unknown = obstacle,
             }
         }
-        Err(self.unknown(image, unknown.to_string()))
+        Err(self.unknown(image, &unknown))
     }
 
-    async fn platforms_as(
+    async fn content_as(
         self: &Arc<Self>,
         image: &ImageReference,
+        part: Part,
         credential: Option<Arc<Credential>>,
+        door: Door,
         by: Instant,
-    ) -> Result<ImagePlatforms, Obstacle> {
+    ) -> Result<Fact, Obstacle> {
+        // Who may not see the image is not told what is in it, though it may be known.
+        let answer = self.answer(image, credential.clone(), door, by).await;
+        let digest = match answer.as_ref() {
+            Ok(found) if found.is_there() => found.digest.clone(),
+            Ok(_) => return Err(ABSENT),
+            Err(obstacle) => return Err(obstacle.clone()),
+        };
+        let pinned = Pinned {
+            repository: image.repository.clone(),
+            digest: digest.ok_or(Obstacle::Malformed("does not say what its tag stands for"))?,
+        };
+        if let Some(known) = self.contents.known(&pinned, part).await {
+            return known;
+        }
+        let is_behind = part == Part::Config && door == Door::Admission;
+        let priority = if is_behind {
+            Priority::Behind
+        } else {
+            Priority::of(door)
+        };
+        let errand = is_behind.then(|| self.errands.begin(Errand::Config(pinned.clone())));
+        if let Some(None) = errand {
+            return Err(Obstacle::BeingFetched);
+        }
         let asked = self.asked(image, credential.as_deref());
         let chain = self.chain(image)?;
         let permit = self.limits.wait().ok_or(Obstacle::Busy)?;
         let client = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let _until_it_ends = permit;
-            let question = async {
+            let _until_it_ends = (permit, errand);
+            let fetched = Box::pin(async {
                 let by = Instant::now() + PROBE;
-                let asking = client.asking(&asked, credential.as_deref(), by);
-                Arc::new(asking.platforms(&chain, &client.platforms_by_digest).await)
-            };
-            let answer = client.platforms.get_with_by_ref(&asked, question).await;
-            if answer.is_err() {
-                client.platforms.invalidate(&asked).await;
-            }
-            answer
+                let asking = client.asking(&asked, credential.as_deref(), priority, by);
+                asking.fetch(&chain, &client.contents, &pinned, part).await
+            });
+            client.contents.once(&pinned, part, fetched).await
         });
+        if is_behind {
+            return Err(Obstacle::BeingFetched);
+        }
         match timeout_at(by, task).await {
-            Ok(Ok(answer)) => (*answer).clone(),
+            Ok(Ok(fetched)) => fetched,
             Ok(Err(_)) => Err(Obstacle::Panicked),
             Err(_) => Err(Obstacle::TimedOut),
         }
@@ -451,6 +551,7 @@ impl Inner {
         &'a self,
         asked: &'a Asked,
         credential: Option<&'a Credential>,
+        priority: Priority,
         by: Instant,
     ) -> Asking<'a> {
         Asking {
@@ -462,40 +563,55 @@ impl Inner {
             credential,
             fingerprint: asked.fingerprint,
             is_readable: self.is_readable(&asked.image.repository.domain),
+            priority,
             by,
         }
     }
 
-    async fn ask(&self, chain: &[Link], asked: &Asked, credential: Option<&Credential>) -> Answer {
+    async fn ask(
+        &self,
+        chain: &[Link],
+        asked: &Asked,
+        credential: Option<&Credential>,
+        priority: Priority,
+    ) -> Answer {
         let begun = Instant::now();
         let domain = &asked.image.repository.domain;
-        let asking = self.asking(asked, credential, begun + PROBE);
+        let asking = self.asking(asked, credential, priority, begun + PROBE);
         let answer = asking.ask(chain).await;
+        if priority == Priority::Behind && is_wait(&answer) {
+            // Nobody was asked, and nobody misses it: it counts for no outage.
+            return Arc::new(answer);
+        }
         let outcome = match &answer {
-            Ok(ImageState::Exists | ImageState::Schema1) => "found",
-            Ok(ImageState::Missing(_)) => "absent",
-            Ok(ImageState::Denied { .. }) => "unauthorized",
+            Ok(found) if found.is_there() => "found",
+            Ok(_) => "absent",
             Err(obstacle) => obstacle.outcome(),
         };
-        match &answer {
-            Ok(ImageState::Exists) => self.existed.insert(asked.clone(), ()).await,
-            Ok(_) => self.existed.invalidate(asked).await,
-            Err(_) => {}
+        let answer = Arc::new(answer);
+        match answer.as_ref() {
+            Ok(found) if found.state == ImageState::Exists => {
+                let existed = Arc::clone(&answer);
+                self.existed.insert(asked.clone(), existed).await;
+            }
+            Err(obstacle) if obstacle.is_outage() => {}
+            // It is gone, or the registry is there and will not say any more.
+            _ => self.existed.invalidate(asked).await,
         }
-        let has_read = matches!(answer, Ok(_) | Err(Obstacle::Contradiction(_)));
+        let has_read = matches!(answer.as_ref(), Ok(_) | Err(Obstacle::Contradiction(_)));
         let took = begun.elapsed();
         self.count(domain, outcome);
         self.observe(domain, has_read, took);
         let duration_ms = took.as_millis();
         tracing::debug!(registry = %domain, outcome, duration_ms, "asked a registry");
-        Arc::new(answer)
+        answer
     }
 
-    fn unknown(&self, image: &ImageReference, why: String) -> Unknown {
+    fn unknown(&self, image: &ImageReference, why: &dyn fmt::Display) -> Unknown {
         let host = &image.repository.domain;
         Unknown::Registry {
             host: host.clone(),
-            why,
+            why: why.to_string(),
             answered_before: self.is_readable(host),
         }
     }
@@ -557,21 +673,38 @@ impl Expiry<Asked, Answer> for Lifetimes {
     fn expire_after_create(&self, asked: &Asked, answer: &Answer, _: Clock) -> Option<Duration> {
         Some(lifetime(&asked.image, answer))
     }
+
+    fn expire_after_update(
+        &self,
+        asked: &Asked,
+        answer: &Answer,
+        _: Clock,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(lifetime(&asked.image, answer))
+    }
 }
 
-fn lifetime(image: &ImageReference, answer: &Result<ImageState, Obstacle>) -> Duration {
+fn lifetime(image: &ImageReference, answer: &Result<Found, Obstacle>) -> Duration {
     match answer {
-        Ok(ImageState::Exists | ImageState::Schema1) if image.digest.is_some() => EXISTS_BY_DIGEST,
-        Ok(ImageState::Exists | ImageState::Schema1) => EXISTS_BY_TAG,
-        Ok(ImageState::Missing(_) | ImageState::Denied { .. }) => MISSING,
+        Ok(found) if !found.is_there() => MISSING,
+        Ok(_) if image.digest.is_some() => EXISTS_BY_DIGEST,
+        Ok(_) => EXISTS_BY_TAG,
         Err(obstacle) => obstacle.lifetime(),
     }
+}
+
+fn is_wait(answer: &Result<Found, Obstacle>) -> bool {
+    answer.as_ref().is_err_and(Obstacle::is_wait)
 }
 
 /// In answers without tags, so that the cache is bounded in number and in bytes.
 fn weight(_: &Asked, answer: &Answer) -> u32 {
     let bytes = match answer.as_ref() {
-        Ok(ImageState::Missing(missing)) => {
+        Ok(Found {
+            state: ImageState::Missing(missing),
+            ..
+        }) => {
             let of_tag = |tag: &String| size_of::<String>() + tag.capacity();
             missing.tags.iter().map(of_tag).sum()
         }
@@ -582,16 +715,24 @@ fn weight(_: &Asked, answer: &Answer) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
     use crate::evidence::MissingPart;
 
-    fn missing(tags: usize) -> ImageState {
-        ImageState::Missing(Missing {
+    fn missing(tags: usize) -> Found {
+        Found::from(ImageState::Missing(Missing {
             what: MissingPart::Tag,
             asked: String::new(),
             tags: Arc::new(vec!["v1.2.3".to_owned(); tags]),
             holder: Ok(None),
-        })
+        }))
+    }
+
+    fn exists() -> Found {
+        Found::from(ImageState::Exists)
     }
 
     #[test]
@@ -600,8 +741,8 @@ mod tests {
         let tag = reference("nginx:1");
         let digest = reference(&format!("nginx@sha256:{}", "a".repeat(64)));
         for (image, answer, seconds) in [
-            (&tag, Ok(ImageState::Exists), 600),
-            (&digest, Ok(ImageState::Exists), 86_400),
+            (&tag, Ok(exists()), 600),
+            (&digest, Ok(exists()), 86_400),
             (&tag, Ok(missing(0)), 30),
             (&digest, Ok(missing(0)), 30),
             (&tag, Err(Obstacle::Denied(401)), 60),
@@ -618,38 +759,181 @@ mod tests {
         }
     }
 
+    /// A registry whose status can be changed; 0 ends the connection without an answer.
+    struct Registry {
+        address: std::net::SocketAddr,
+        status: Arc<AtomicU16>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Registry {
+        async fn start() -> Self {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let registry = Self {
+                address: listener.local_addr().unwrap(),
+                status: Arc::new(AtomicU16::new(200)),
+                asked: Arc::default(),
+            };
+            let (status, asked) = (Arc::clone(&registry.status), Arc::clone(&registry.asked));
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut request = [0; 1024];
+                    assert!(stream.read(&mut request).await.unwrap() > 0);
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    let status = status.load(Ordering::SeqCst);
+                    let body = match status {
+                        404 => r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#,
+                        _ => "",
+                    };
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 {status} Said\r\nConnection: close\r\n");
+                    let answer = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+                    // It takes a moment, in which others may ask for the same.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    if status != 0 {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+            registry
+        }
+
+        fn client(&self) -> RegistryClient {
+            let server = format!("server: 'http://{}'", self.address);
+            let yaml = format!("registries: {{registry.test: {{{server}}}}}");
+            let config = Config::parse("config.yaml", &yaml).unwrap();
+            RegistryClient::new(&config, Arc::default()).unwrap()
+        }
+
+        fn says(&self, status: u16) {
+            self.status.store(status, Ordering::SeqCst);
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        /// Waits until it was asked so often, and then for the answer.
+        async fn is_asked(&self, times: usize) {
+            let by = Instant::now() + Duration::from_secs(20);
+            while self.asked() < times {
+                assert!(Instant::now() < by, "{} of {times}", self.asked());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(self.asked(), times);
+        }
+    }
+
+    async fn probe(client: &RegistryClient, door: Door) -> Result<ImageState, Unknown> {
+        let image = ImageReference::parse("registry.test/a:1").unwrap();
+        let (nobody, by) = (
+            PodCredentials::default(),
+            Instant::now() + Duration::from_secs(20),
+        );
+        client.probe_for(&image, &nobody, door, by).await
+    }
+
     #[tokio::test]
     async fn registry_case_74_an_image_that_existed_is_believed_while_its_registry_is_away() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let yaml = format!("registries: {{registry.test: {{server: 'http://{address}'}}}}");
-        let config = Config::parse("config.yaml", &yaml).unwrap();
-        let client = RegistryClient::new(&config, Arc::default()).unwrap();
-        let [old, new] = ["old", "new"]
-            .map(|tag| ImageReference::parse(&format!("registry.test/a:{tag}")).unwrap());
-        let by = || Instant::now() + Duration::from_secs(20);
-
-        // One answer; then nobody listens any more.
-        let answered = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 1024];
-            assert!(stream.read(&mut request).await.unwrap() > 0);
-            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
-            drop(listener);
-        };
-        let (answer, ()) = tokio::join!(client.probe(&old, by()), answered);
-        assert_eq!(answer, Ok(ImageState::Exists));
+        let registry = Registry::start().await;
+        let client = registry.client();
+        let new = ImageReference::parse("registry.test/a:new").unwrap();
+        let by = Instant::now() + Duration::from_secs(20);
+        assert_eq!(probe(&client, Door::Files).await, Ok(ImageState::Exists));
         client.0.answers.invalidate_all();
-        assert_eq!(client.probe(&old, by()).await, Ok(ImageState::Exists));
-        assert!(client.probe(&new, by()).await.is_err());
+        registry.says(0);
+        for door in [Door::Files, Door::Cluster, Door::Admission] {
+            let answer = probe(&client, door).await;
+            assert_eq!(answer, Ok(ImageState::Exists), "{door:?}");
+        }
+        assert!(client.probe(&new, by).await.is_err());
+        // A registry that is there and will not say is another matter, then and from then on.
+        client.0.answers.invalidate_all();
+        registry.says(401);
+        for status in [401, 0] {
+            registry.says(status);
+            assert!(probe(&client, Door::Files).await.is_err());
+            client.0.answers.invalidate_all();
+        }
+    }
 
-        // A registry that is there and will not say is another matter.
-        let asked = client.0.asked(&old, None);
-        let denied: Answer = Arc::new(Err(Obstacle::Denied(401)));
-        assert!(client.0.or_existed(&asked, denied).await.is_err());
+    #[tokio::test]
+    async fn a_review_is_told_at_once_of_an_image_that_existed_and_it_is_asked_anew_once() {
+        let registry = Registry::start().await;
+        let client = registry.client();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        registry.is_asked(1).await;
+        // Ten minutes later.
+        client.0.answers.invalidate_all();
+        for _ in 0..20 {
+            let by = Instant::now();
+            let image = ImageReference::parse("registry.test/a:1").unwrap();
+            assert_eq!(client.probe(&image, by).await, Ok(ImageState::Exists));
+        }
+        registry.is_asked(2).await;
+        // Now it is known afresh.
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        registry.is_asked(2).await;
+    }
+
+    #[tokio::test]
+    async fn registry_case_73_an_image_that_is_gone_is_found_out_behind_and_missing_is_never_stale()
+    {
+        let registry = Registry::start().await;
+        let client = registry.client();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        registry.says(404);
+        client.0.answers.invalidate_all();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        // HEAD, GET and the list of tags.
+        registry.is_asked(4).await;
+        let answer = probe(&client, Door::Admission).await;
+        assert!(matches!(answer, Ok(ImageState::Missing(_))), "{answer:?}");
+        // Half a minute later it may have been pushed, and a review waits to know.
+        registry.says(200);
+        client.0.answers.invalidate_all();
+        assert_eq!(
+            probe(&client, Door::Admission).await,
+            Ok(ImageState::Exists)
+        );
+        // What judges the cluster, and files, is not told what was.
+        registry.says(404);
+        for door in [Door::Cluster, Door::Files] {
+            client.0.answers.invalidate_all();
+            let answer = probe(&client, door).await;
+            assert!(matches!(answer, Ok(ImageState::Missing(_))), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn docker_hub_is_not_asked_for_more_configurations_than_it_gives() {
+        let client = RegistryClient::new(&Config::default(), Arc::default()).unwrap();
+        let inner = &client.0;
+        while inner.limits.spend_a_pull(Instant::now()).is_ok() {}
+        let image = ImageReference::parse("nginx:1").unwrap();
+        let asked = inner.asked(&image, None);
+        let chain = inner.chain(&image).unwrap();
+        let pinned = Pinned {
+            repository: image.repository.clone(),
+            digest: format!("sha256:{}", "a".repeat(64)),
+        };
+        let by = Instant::now() + PROBE;
+        let asking = inner.asking(&asked, None, Priority::Awaited, by);
+        let fetched = asking.fetch(&chain, &inner.contents, &pinned, Part::Config);
+        assert!(matches!(fetched.await, Err(Obstacle::Spent(20))));
     }
 
     #[test]
@@ -658,7 +942,7 @@ mod tests {
             image: ImageReference::parse("nginx").unwrap(),
             fingerprint: None,
         };
-        assert_eq!(weight(&image, &Arc::new(Ok(ImageState::Exists))), 1);
+        assert_eq!(weight(&image, &Arc::new(Ok(exists()))), 1);
         assert_eq!(weight(&image, &Arc::new(Ok(missing(0)))), 1);
         let many = weight(&image, &Arc::new(Ok(missing(20_000))));
         assert!((500..1000).contains(&many), "{many}");

@@ -322,7 +322,8 @@ fn is_path_component(text: &str) -> bool {
             .all(is_separator)
 }
 
-fn is_digest(text: &str) -> bool {
+/// Whether this is a digest that kubelet knows.
+pub(crate) fn is_digest(text: &str) -> bool {
     let Some((algorithm, digits)) = text.split_once(':') else {
         return false;
     };

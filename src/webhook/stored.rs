@@ -101,7 +101,7 @@ mod tests {
     struct NoLookup;
 
     impl Lookup for NoLookup {
-        async fn gather(&self, _: BTreeSet<Question>, _: Instant) -> Evidence {
+        async fn gather(&self, _: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
             Evidence::default()
         }
 
@@ -149,6 +149,30 @@ mod tests {
         unreadable.json = deep.into();
         let reason = unreadable.review().unwrap_err();
         assert!(reason.starts_with("object cannot be read"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn the_lookup_is_told_that_nobody_waits() {
+        struct Asked(std::sync::Mutex<Option<Door>>);
+        impl Lookup for Asked {
+            async fn gather(&self, _: BTreeSet<Question>, door: Door, _: Instant) -> Evidence {
+                *self.0.lock().unwrap() = Some(door);
+                Evidence::default()
+            }
+
+            fn label(&self, _: &str) -> NamespaceLabel {
+                NamespaceLabel::Known(None)
+            }
+        }
+        let guard = || Guard::new(Config::default(), Asked(None.into())).unwrap();
+        let webhook = Webhook::new(guard(), Arc::default(), Limits::default());
+        let pod = json!({"metadata": {"name": "web"},
+                         "spec": {"containers": [{"name": "web", "image": "nginx:1"}]}});
+        let guard = Arc::new(guard());
+        let judged = webhook.judge_stored(Arc::clone(&guard), stored("", "Pod", &pod));
+        judged.await.unwrap();
+        let door = *guard.lookup().0.lock().unwrap();
+        assert_eq!(door, Some(Door::Cluster));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use forestall::lookup::Lookup as _;
 use forestall::lookup::cluster::ClusterView;
 use forestall::lookup::live::Live;
 use forestall::report::metrics::Metrics;
+use forestall::review::Door;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -206,7 +207,9 @@ async fn pull_secrets(client: Client, puller: &Puller) -> Result<Vec<PullSecret>
     };
     let question = Question::PullSecrets(puller.clone());
     let by = Instant::now() + Duration::from_secs(20);
-    let evidence: Evidence = live.gather(BTreeSet::from([question]), by).await;
+    let evidence: Evidence = live
+        .gather(BTreeSet::from([question]), Door::Admission, by)
+        .await;
     evidence.pull_secrets(puller).map(<[PullSecret]>::to_vec)
 }
 

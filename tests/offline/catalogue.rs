@@ -26,7 +26,7 @@ type Answer = fn(&Question) -> Option<Result<Fact, Unknown>>;
 struct Facts(Answer);
 
 impl Lookup for Facts {
-    async fn gather(&self, asked: BTreeSet<Question>, _: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
         asked
             .into_iter()
             .filter_map(|question| (self.0)(&question).map(|fact| (question, fact)))
@@ -479,7 +479,7 @@ async fn law_6_a_panic_is_an_abstention_and_the_others_still_judge() {
 async fn law_7_a_review_asks_a_bounded_number_of_questions() {
     struct Counts(std::sync::atomic::AtomicUsize);
     impl Lookup for &Counts {
-        async fn gather(&self, asked: BTreeSet<Question>, _: Instant) -> Evidence {
+        async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
             self.0
                 .fetch_add(asked.len(), std::sync::atomic::Ordering::Relaxed);
             Evidence::default()

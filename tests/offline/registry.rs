@@ -2,6 +2,7 @@
 //! The numbers of cases are those of the list of registry behaviours in the client's design.
 
 mod auth;
+mod contents;
 mod credentials;
 mod forgery;
 mod guards;
@@ -9,7 +10,6 @@ mod keyring;
 mod limits;
 mod mirrors;
 mod oracle;
-mod platforms;
 mod providers;
 mod real;
 mod tls;

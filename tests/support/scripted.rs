@@ -28,6 +28,8 @@ pub struct Reply {
     body: Vec<u8>,
     /// Before the answer.
     delay: Duration,
+    /// After the answer, before the connection ends.
+    rest: Duration,
     /// The length that the head names, where it is not the body's.
     length: Option<u64>,
 }
@@ -102,6 +104,12 @@ impl Reply {
 
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Says nothing more for so long, not even the end.
+    pub fn then_silent(mut self, rest: Duration) -> Self {
+        self.rest = rest;
         self
     }
 
@@ -219,6 +227,8 @@ async fn serve(
     if reply.status != 0 {
         // The client may be gone, on purpose.
         let _ = stream.write_all(&reply.bytes(&asked.method)).await;
+        let _ = stream.flush().await;
+        tokio::time::sleep(reply.rest).await;
         let _ = stream.shutdown().await;
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::config::{ConfigError, parse_yaml};
 use crate::evidence::{
-    Fact, Holder, ImagePlatforms, ImageState, MemoryRecord, Platform, Question, Scalar, Unknown,
+    Fact, Holder, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Platform, Question,
+    Scalar, Unknown,
 };
 use crate::quantity::Quantity;
 use crate::review::image::{ImageReference, Repository};
@@ -35,7 +36,7 @@ pub struct EvidenceFile {
     pub tags: BTreeMap<String, Vec<Scalar>>,
     /// What is inside images.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub image_configs: BTreeMap<String, Value>,
+    pub image_configs: BTreeMap<String, ImageConfigEvidence>,
     /// Kills and survivals.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<MemoryRecord>,
@@ -61,6 +62,28 @@ pub enum ImageAnswer {
     Denied,
     /// Nothing is known.
     Unknown,
+}
+
+/// What is inside an image. An entry with one of `env`, `entrypoint`, `cmd` and `labels` says all of
+/// them: what it leaves out is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ImageConfigEvidence {
+    /// Environment variables, as NAME=value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<Scalar>>,
+    /// The program and its first arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<Scalar>>,
+    /// The arguments after them, where a container gives none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<Scalar>>,
+    /// Labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, Scalar>>,
+    /// The platforms that it is built for, such as linux/amd64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platforms: Option<Vec<Scalar>>,
 }
 
 /// What is known of Argo CD.
@@ -184,9 +207,13 @@ impl EvidenceFile {
                 Question::ImagePlatforms { image, .. },
                 Ok(Fact::ImagePlatforms(ImagePlatforms::Only(platforms))),
             ) => {
-                let listed: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-                let config = json!({"platforms": listed});
-                self.image_configs.insert(image.to_string(), config);
+                let listed = platforms
+                    .iter()
+                    .map(|platform| Scalar(platform.to_string()));
+                self.config(image).platforms = Some(listed.collect());
+            }
+            (Question::ImageConfig { image, .. }, Ok(Fact::ImageConfig(config))) => {
+                self.config(image).write_down(config);
             }
             (Question::NodePlatforms, Ok(Fact::NodePlatforms(platforms))) => {
                 let node =
@@ -209,6 +236,60 @@ impl EvidenceFile {
             // Objects are given by --cluster-state, not by this file.
             _ => {}
         }
+    }
+
+    fn config(&mut self, image: &ImageReference) -> &mut ImageConfigEvidence {
+        self.image_configs.entry(image.to_string()).or_default()
+    }
+}
+
+impl ImageConfigEvidence {
+    /// For which platforms the image is built, where that is said.
+    pub(super) fn platforms(&self) -> Option<ImagePlatforms> {
+        let platforms = self.platforms.as_ref()?.iter().map(|platform| {
+            let (os, architecture) = platform.0.split_once('/')?;
+            Some(Platform {
+                os: os.to_owned(),
+                // A variant, such as v8, says nothing that nodes have as a label.
+                architecture: architecture.split('/').next()?.to_owned(),
+            })
+        });
+        platforms.collect::<Option<_>>().map(ImagePlatforms::Only)
+    }
+
+    /// What the image says of its process, where any of it is said.
+    pub(super) fn config(&self) -> Option<ImageConfig> {
+        let Self {
+            env,
+            entrypoint,
+            cmd,
+            labels,
+            platforms: _,
+        } = self;
+        let texts = |scalars: &Option<Vec<Scalar>>| {
+            let scalars = scalars.iter().flatten();
+            scalars.map(|scalar| scalar.0.clone()).collect()
+        };
+        let is_said = [env, entrypoint, cmd].into_iter().any(Option::is_some) || labels.is_some();
+        is_said.then(|| ImageConfig {
+            env: texts(env),
+            entrypoint: texts(entrypoint),
+            cmd: texts(cmd),
+            labels: labels
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.0.clone()))
+                .collect(),
+        })
+    }
+
+    fn write_down(&mut self, config: &ImageConfig) {
+        let scalars = |texts: &[String]| Some(texts.iter().cloned().map(Scalar).collect());
+        self.env = scalars(&config.env);
+        self.entrypoint = scalars(&config.entrypoint);
+        self.cmd = scalars(&config.cmd);
+        let labels = config.labels.clone().into_iter();
+        self.labels = Some(labels.map(|(key, value)| (key, Scalar(value))).collect());
     }
 }
 
@@ -244,20 +325,6 @@ pub(super) fn repository(key: &str) -> Result<Repository, String> {
         return Err("write the repository without a tag and without a digest".to_owned());
     }
     Ok(reference.repository)
-}
-
-/// For which platforms an image is built, where its entry in `imageConfigs` says so.
-pub(super) fn platforms(config: &Value) -> Option<ImagePlatforms> {
-    let listed = config.get("platforms")?.as_array()?;
-    let platforms = listed.iter().filter_map(Value::as_str).map(|platform| {
-        let (os, architecture) = platform.split_once('/')?;
-        Some(Platform {
-            os: os.to_owned(),
-            // A variant, such as v8, says nothing that nodes have as a label.
-            architecture: architecture.split('/').next()?.to_owned(),
-        })
-    });
-    platforms.collect::<Option<_>>().map(ImagePlatforms::Only)
 }
 
 /// The platforms of the nodes; `None` where none is given, or one does not say.

@@ -12,7 +12,9 @@ fn files(evidence: &str) -> Files {
 
 async fn ask(files: &Files, question: Question) -> Evidence {
     let by = Instant::now() + Duration::from_secs(5);
-    files.gather(BTreeSet::from([question]), by).await
+    files
+        .gather(BTreeSet::from([question]), Door::Files, by)
+        .await
 }
 
 async fn image(files: &Files, text: &str) -> Result<ImageState, Unknown> {

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::content::{Contents, Part, Pinned};
 use super::credentials::{Credential, Fingerprint};
 use super::hosts::{Endpoint, Link};
-use super::limits::{Limits, Turn};
-use super::manifest::{self, ByDigest};
+use super::limits::{Limits, Priority, Turn};
+use super::manifest::{self, Found};
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::tags::{self, MOST_PAGES};
 use super::token::Tokens;
 use super::transport::Transport;
-use crate::evidence::{ImagePlatforms, ImageState, Missing};
+use crate::evidence::{Fact, ImageState, Missing};
 use crate::report::metrics::{Metrics, RegistryLabel};
 use crate::review::image::ImageReference;
 
@@ -30,6 +31,7 @@ pub(super) struct Asking<'a> {
     pub(super) fingerprint: Option<Fingerprint>,
     /// Whether the registry has ever let us read anything.
     pub(super) is_readable: bool,
+    pub(super) priority: Priority,
     pub(super) by: Instant,
 }
 
@@ -40,7 +42,7 @@ impl Asking<'_> {
     ///
     /// # Errors
     /// What stood in the way, where no host has the image and not all say that it is missing.
-    pub(super) async fn ask(&self, chain: &[Link]) -> Result<ImageState, Obstacle> {
+    pub(super) async fn ask(&self, chain: &[Link]) -> Result<Found, Obstacle> {
         if chain.is_empty() {
             return Err(Obstacle::NoHost);
         }
@@ -55,11 +57,11 @@ impl Asking<'_> {
         }
         match unknown {
             Some(obstacle) => Err(obstacle),
-            None => self.prove(chain).await,
+            None => self.prove(chain).await.map(Found::from),
         }
     }
 
-    async fn look(&self, link: &Link, left: usize) -> Result<Option<ImageState>, Obstacle> {
+    async fn look(&self, link: &Link, left: usize) -> Result<Option<Found>, Obstacle> {
         let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
         let (turn, session) = self.begin(endpoint, self.share(left)).await?;
         let answer = manifest::look(&session, self.image).await;
@@ -89,26 +91,31 @@ impl Asking<'_> {
         proof.map(ImageState::Missing).ok_or(Obstacle::ProxyOnly)
     }
 
-    /// For which platforms the image is built, by the first host that has it.
+    /// Fetches a part of the content of the image, from the first host that has it.
     ///
     /// # Errors
     /// What the last host said, where none has it.
-    pub(super) async fn platforms(
+    pub(super) async fn fetch(
         &self,
         chain: &[Link],
-        known: &ByDigest,
-    ) -> Result<ImagePlatforms, Obstacle> {
+        contents: &Contents,
+        pinned: &Pinned,
+        part: Part,
+    ) -> Result<Fact, Obstacle> {
         let mut unknown = Obstacle::NoHost;
         for (index, link) in chain.iter().enumerate() {
             let asked = async {
                 let endpoint = link.endpoint.as_ref().map_err(|&refusal| refusal)?;
                 let by = self.share(chain.len() - index);
                 let (turn, session) = self.begin(endpoint, by).await?;
-                let answer = manifest::platforms(&session, self.image, known).await;
+                if part == Part::Config && endpoint.is_docker_hub() {
+                    self.limits.spend_a_pull(Instant::now())?;
+                }
+                let answer = contents.fetch(&session, pinned, part).await;
                 self.end(turn, endpoint, answer)
             };
             match asked.await {
-                Ok(platforms) => return Ok(platforms),
+                Ok(fact) => return Ok(fact),
                 Err(obstacle) => unknown = named(obstacle, link, chain),
             }
         }
@@ -121,7 +128,10 @@ impl Asking<'_> {
         endpoint: &'s Endpoint,
         by: Instant,
     ) -> Result<(Turn<'s>, Session<'s>), Obstacle> {
-        let turn = self.limits.turn(endpoint, self.is_readable, by).await?;
+        let turn = self
+            .limits
+            .turn(endpoint, self.is_readable, self.priority, by);
+        let turn = turn.await?;
         let is_for_it = endpoint.takes_credentials;
         let session = Session {
             transport: self.transport,

@@ -1,5 +1,6 @@
 //! How much is asked at one time, and which hosts are left alone for a while.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::hosts::Endpoint;
 use super::obstacle::Obstacle;
+use crate::review::Door;
 
 /// With less time left than this, a registry is not asked any more.
 const LEAST: Duration = Duration::from_millis(100);
@@ -18,6 +20,10 @@ const MOST_TO_READABLE: usize = 16;
 const MOST_TO_STRANGERS: usize = 16;
 const MOST_PER_HOST: usize = 4;
 const MOST_TO_DOCKER_HUB: usize = 2;
+/// The part of them that is for what nobody waits for: one in four of each host, but at least one,
+/// and as many in all as are a quarter of the smaller of the two above.
+const PART_BEHIND: usize = 4;
+const MOST_BEHIND: usize = MOST_TO_STRANGERS / PART_BEHIND;
 /// Questions that wait or are under way. An answer that comes after seconds helps nobody.
 const MOST_WAITING: usize = 4096;
 /// Hosts that have limits of their own.
@@ -25,8 +31,21 @@ const MOST_HOSTS: u64 = 1024;
 /// A host that fails so often in a row within so much time is left alone for as long.
 const MOST_FAILURES: u32 = 5;
 const ROW: Duration = Duration::from_secs(30);
+/// Configurations of images that are fetched from Docker Hub within so much time. It counts each as
+/// a pull, and strangers have a hundred (Docker, "Pulls"), which are for the nodes.
+const MOST_PULLS: usize = 20;
+const PULLS: Duration = Duration::from_hours(6);
 /// The time that the one question has that tries whether it is well again.
 const TRIAL: Duration = Duration::from_secs(3);
+
+/// Whether somebody waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// A review, or whoever runs `check`.
+    Awaited,
+    /// It is for later.
+    Behind,
+}
 
 /// How much is asked at one time.
 #[derive(Debug)]
@@ -36,13 +55,17 @@ pub(super) struct Limits {
     /// write, shall not hold up real registries.
     readable: Semaphore,
     strangers: Semaphore,
+    behind: Semaphore,
     hosts: Cache<String, Arc<Host>>,
+    /// When pulls of Docker Hub were spent, the oldest first.
+    pulls: Mutex<VecDeque<Instant>>,
 }
 
 /// Leave to ask; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     host: Arc<Host>,
+    _behind: Option<(OwnedSemaphorePermit, SemaphorePermit<'a>)>,
     _of_host: OwnedSemaphorePermit,
     _of_all: SemaphorePermit<'a>,
 }
@@ -50,6 +73,7 @@ pub(super) struct Turn<'a> {
 #[derive(Debug)]
 struct Host {
     turns: Arc<Semaphore>,
+    behind: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
 }
 
@@ -69,6 +93,18 @@ struct Rest {
     is_wanted: bool,
 }
 
+// === impl Priority ===
+
+impl Priority {
+    /// Of what this door asks.
+    pub(super) fn of(door: Door) -> Self {
+        match door {
+            Door::Admission | Door::Files => Self::Awaited,
+            Door::Cluster => Self::Behind,
+        }
+    }
+}
+
 // === impl Limits ===
 
 impl Limits {
@@ -77,8 +113,26 @@ impl Limits {
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             readable: Semaphore::new(MOST_TO_READABLE),
             strangers: Semaphore::new(MOST_TO_STRANGERS),
+            behind: Semaphore::new(MOST_BEHIND),
             hosts: Cache::new(MOST_HOSTS),
+            pulls: Mutex::default(),
         }
+    }
+
+    /// Spends one of the pulls that Docker Hub counts.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub(super) fn spend_a_pull(&self, now: Instant) -> Result<(), Obstacle> {
+        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        while pulls.front().is_some_and(|&spent| spent + PULLS <= now) {
+            pulls.pop_front();
+        }
+        if pulls.len() == MOST_PULLS {
+            return Err(Obstacle::Spent(MOST_PULLS));
+        }
+        pulls.push_back(now);
+        Ok(())
     }
 
     /// A place among those who wait.
@@ -94,6 +148,7 @@ impl Limits {
         &self,
         endpoint: &Endpoint,
         is_readable: bool,
+        priority: Priority,
         by: Instant,
     ) -> Result<Turn<'_>, Obstacle> {
         let host = self.host(endpoint).await;
@@ -104,13 +159,20 @@ impl Limits {
         };
         host.check(Instant::now())?;
         // First the host's turn, so that those who wait for a slow host hold up no others.
-        let turns = Arc::clone(&host.turns);
+        let (behind, turns) = (Arc::clone(&host.behind), Arc::clone(&host.turns));
         let permits = async {
+            let behind = match priority {
+                Priority::Awaited => None,
+                Priority::Behind => {
+                    let of_host = behind.acquire_owned().await.ok()?;
+                    Some((of_host, self.behind.acquire().await.ok()?))
+                }
+            };
             let of_host = turns.acquire_owned().await.ok()?;
-            Some((of_host, of_all.acquire().await.ok()?))
+            Some((behind, of_host, of_all.acquire().await.ok()?))
         };
         let permits = timeout_at(by, permits).await.ok().flatten();
-        let (of_host, of_all) = permits.ok_or(Obstacle::Busy)?;
+        let (behind, of_host, of_all) = permits.ok_or(Obstacle::Busy)?;
         let now = Instant::now();
         if by.saturating_duration_since(now) < LEAST {
             return Err(Obstacle::Busy);
@@ -118,6 +180,7 @@ impl Limits {
         host.begin(now)?;
         Ok(Turn {
             host,
+            _behind: behind,
             _of_host: of_host,
             _of_all: of_all,
         })
@@ -132,6 +195,7 @@ impl Limits {
         let made = async {
             Arc::new(Host {
                 turns: Arc::new(Semaphore::new(most)),
+                behind: Arc::new(Semaphore::new((most / PART_BEHIND).max(1))),
                 breaker: Mutex::default(),
             })
         };
@@ -262,6 +326,19 @@ mod tests {
             assert!(!breaker.record(Some(&Obstacle::Unreachable), now));
             assert!(!breaker.record(Some(&Obstacle::Denied(401)), now));
         }
+    }
+
+    #[test]
+    fn docker_hub_gives_twenty_configurations_in_six_hours() {
+        let (limits, start) = (Limits::new(), Instant::now());
+        for minute in 0..20 {
+            let now = start + minute * 60 * SECOND;
+            assert_eq!(limits.spend_a_pull(now), Ok(()));
+        }
+        let spent = Err(Obstacle::Spent(20));
+        assert_eq!(limits.spend_a_pull(start + PULLS - SECOND), spent);
+        assert_eq!(limits.spend_a_pull(start + PULLS), Ok(()));
+        assert_eq!(limits.spend_a_pull(start + PULLS), spent);
     }
 
     #[test]

@@ -10,10 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::future::Cache;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
-use serde::Deserialize;
 
 use super::complaint;
 use super::hosts::Standing;
@@ -21,33 +19,34 @@ use super::obstacle::Obstacle;
 use super::session::Session;
 use super::tags::{self, MOST_PAGES, Tags};
 use super::transport::{MOST_REDIRECTS, body, is_page, rest};
-use crate::evidence::{ImagePlatforms, ImageState, Missing, MissingPart, Platform};
-use crate::review::image::ImageReference;
+use crate::evidence::{ImageState, Missing, MissingPart};
+use crate::review::image::{ImageReference, is_digest};
 
 /// Bytes of a manifest; a larger one is none to a node (containerd, `MaxManifestSize`).
 const LONGEST_MANIFEST: u64 = 4 * 1024 * 1024;
 
-/// The same of an index, as it is read.
-const LONGEST_INDEX: usize = 4 * 1024 * 1024;
-/// The types of manifests that list other manifests.
-const INDEXES: &[&str] = &[
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
 /// The header in which a registry says which manifest it answers with.
 const DIGEST: &str = "docker-content-digest";
 
-/// What is known of manifests, by digest.
-pub(super) type ByDigest = Cache<String, ImagePlatforms>;
-
 /// How long a registry is left alone whose pull limit is reached (Docker Hub counts 6 hours).
 const AFTER_PULL_LIMIT: Duration = Duration::from_mins(10);
+
+/// What it means to ask for the content of an image that is not there.
+pub(super) const ABSENT: Obstacle = Obstacle::Malformed("has no such manifest");
 
 const NO_REGISTRY: Obstacle =
     Obstacle::Malformed("answered with a page for people, as no registry does");
 
 /// The type of manifests of the first schema (Docker, "Image Manifest Version 2, Schema 1").
 const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+
+/// What a registry said of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) state: ImageState,
+    /// What the tag stands for, where that was said.
+    pub(super) digest: Option<String>,
+}
 
 /// What a status says of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,104 +74,27 @@ fn wanted(image: &ImageReference) -> Result<(&str, MissingPart), Obstacle> {
 pub(super) async fn look(
     session: &Session<'_>,
     image: &ImageReference,
-) -> Result<Option<ImageState>, Obstacle> {
+) -> Result<Option<Found>, Obstacle> {
     let (reference, _) = wanted(image)?;
     let url = session.url(&format!("manifests/{reference}"));
-    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
-    let seen = match seen(&head)? {
-        Seen::NotAllowed => {
-            let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
-            seen(&get)?
-        }
-        seen => seen,
-    };
-    seen.state()
-}
-
-/// For which platforms an image that is there is built. A digest means the same for ever, so its
-/// manifest is fetched once: Docker Hub counts that as a pull, and a HEAD as nothing.
-pub(super) async fn platforms(
-    session: &Session<'_>,
-    image: &ImageReference,
-    known: &ByDigest,
-) -> Result<ImagePlatforms, Obstacle> {
-    let (reference, _) = wanted(image)?;
-    let url = session.url(&format!("manifests/{reference}"));
-    let head = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
-    check_present(&head)?;
-    let told = head.headers().get(DIGEST);
+    let mut answer = session.ask(Method::HEAD, &url, MOST_REDIRECTS).await?;
+    if seen(&answer)? == Seen::NotAllowed {
+        answer = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+    }
+    let state = seen(&answer)?.state()?;
+    let told = answer.headers().get(DIGEST);
     let told = told.and_then(|digest| digest.to_str().ok());
+    let told = told.filter(|digest| is_digest(digest));
     let digest = image.digest.as_deref().or(told).map(ToOwned::to_owned);
-    if let Some(digest) = &digest
-        && let Some(platforms) = known.get(digest).await
-    {
-        return Ok(platforms);
+    Ok(state.map(|state| Found { state, digest }))
+}
+
+/// Whether the answer is a manifest.
+pub(super) fn check_present(response: &Response) -> Result<(), Obstacle> {
+    match seen(response)?.state()? {
+        Some(_) => Ok(()),
+        None => Err(ABSENT),
     }
-    let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
-    check_present(&get)?;
-    let is_index = kind(get.headers()).is_some_and(|kind| INDEXES.contains(&kind));
-    let platforms = if is_index {
-        let body = body(get, LONGEST_INDEX, session.by).await?;
-        read_index(&body)?
-    } else {
-        // A node takes any image that is no index.
-        ImagePlatforms::Any
-    };
-    if let Some(digest) = digest {
-        known.insert(digest, platforms.clone()).await;
-    }
-    Ok(platforms)
-}
-
-fn check_present(response: &Response) -> Result<(), Obstacle> {
-    match seen(response)? {
-        Seen::Present | Seen::Schema1 | Seen::NotAllowed => Ok(()),
-        Seen::Absent => Err(Obstacle::Malformed("has no such manifest")),
-    }
-}
-
-/// An index as far as nodes choose by it (containerd, core/images/image.go `Manifest`).
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    platform: Option<EntryPlatform>,
-}
-
-#[derive(Deserialize)]
-struct EntryPlatform {
-    os: String,
-    architecture: String,
-}
-
-fn read_index(body: &[u8]) -> Result<ImagePlatforms, Obstacle> {
-    let index: Index = serde_json::from_slice(body)
-        .map_err(|_| Obstacle::Malformed("gives an index that cannot be read"))?;
-    let mut platforms = Vec::new();
-    for entry in index.manifests {
-        let Some(EntryPlatform { os, architecture }) = entry.platform else {
-            // It fits every node.
-            return Ok(ImagePlatforms::Any);
-        };
-        let is_word = |text: &str| {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            !text.is_empty() && text.len() <= 32 && text.bytes().all(is_plain)
-        };
-        if !is_word(&os) || !is_word(&architecture) {
-            return Err(Obstacle::Malformed("gives an index that cannot be read"));
-        }
-        // Attestations are of an unknown platform.
-        if os != "unknown" {
-            platforms.push(Platform { os, architecture });
-        }
-    }
-    platforms.sort();
-    platforms.dedup();
-    Ok(ImagePlatforms::Only(platforms))
 }
 
 /// After a first look that did not find it: the proof that the image is missing, or the image if it
@@ -285,6 +207,24 @@ fn rest_after(told: Duration, body: &[u8]) -> Duration {
     }
 }
 
+// === impl Found ===
+
+impl Found {
+    /// Whether a node finds it.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.state, ImageState::Exists | ImageState::Schema1)
+    }
+}
+
+impl From<ImageState> for Found {
+    fn from(state: ImageState) -> Self {
+        Self {
+            state,
+            digest: None,
+        }
+    }
+}
+
 // === impl Seen ===
 
 impl Seen {
@@ -314,13 +254,13 @@ fn seen(response: &Response) -> Result<Seen, Obstacle> {
 }
 
 /// The type of the answer, without its parameters.
-fn kind(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn kind(headers: &HeaderMap) -> Option<&str> {
     let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(kind.split(';').next().unwrap_or(kind).trim())
 }
 
 /// The length that the header names: the body of an answer to HEAD is empty.
-fn length(response: &Response) -> Option<u64> {
+pub(super) fn length(response: &Response) -> Option<u64> {
     let header = response.headers().get(CONTENT_LENGTH)?;
     header.to_str().ok()?.parse().ok()
 }
@@ -328,43 +268,6 @@ fn length(response: &Response) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn registry_case_104_an_index_names_the_platforms_that_pull_it() {
-        let read = |platforms: &str| {
-            let index = format!("{{\"manifests\":[{platforms}]}}");
-            read_index(index.as_bytes()).map(|platforms| match platforms {
-                ImagePlatforms::Any => "any".to_owned(),
-                ImagePlatforms::Only(platforms) => {
-                    let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-                    words.join(" ")
-                }
-            })
-        };
-        let of = |os: &str, architecture: &str| {
-            format!(r#"{{"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#)
-        };
-        let both = [
-            of("linux", "arm64"),
-            of("linux", "amd64"),
-            of("linux", "arm64"),
-        ]
-        .join(",");
-        assert_eq!(read(&both).unwrap(), "linux/amd64 linux/arm64");
-        let attested = [of("linux", "amd64"), of("unknown", "unknown")].join(",");
-        assert_eq!(read(&attested).unwrap(), "linux/amd64");
-        for any in ["{}", "{\"platform\":null}"] {
-            assert_eq!(read(&format!("{both},{any}")).unwrap(), "any");
-        }
-        for odd in [
-            "5",
-            &of("linux", "<evil>"),
-            &of("", "amd64"),
-            "{\"platform\":{}}",
-        ] {
-            assert!(read(odd).is_err(), "{odd}");
-        }
-    }
 
     #[test]
     fn registry_case_64_a_pull_limit_takes_longer_than_too_many_requests() {

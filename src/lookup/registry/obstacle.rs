@@ -66,6 +66,14 @@ pub(super) enum Obstacle {
     /// None of its hosts may be asked what a tag means.
     #[error("has no host with the capability to resolve a tag")]
     NoHost,
+    /// It counts pulls, and enough of them were for configurations.
+    #[error(
+        "was not asked for the configuration of the image: {0} were fetched in 6 hours, and it counts pulls"
+    )]
+    Spent(usize),
+    /// It is being asked, and nobody waits for it.
+    #[error("is being asked for the configuration of the image")]
+    BeingFetched,
     /// What the image is rewritten to is no reference.
     #[error("has an image that imageRewrites make no reference of")]
     Rewritten,
@@ -133,7 +141,7 @@ impl Obstacle {
     /// How long to leave the registry alone about this image.
     pub(super) fn lifetime(&self) -> Duration {
         match self {
-            Self::Denied(_) | Self::Hidden => AFTER_DENIAL,
+            Self::Denied(_) | Self::Hidden | Self::Spent(_) => AFTER_DENIAL,
             Self::RateLimited { rest } => *rest,
             Self::TokenServer(of) | Self::Redirect(of) | Self::Mirror(_, of) => of.lifetime(),
             _ => AFTER_FAILURE,
@@ -159,10 +167,11 @@ impl Obstacle {
             | Self::Unsendable
             | Self::NoCredentials(_)
             | Self::TooManyCredentials(_) => "unauthorized",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::RateLimited { .. } | Self::Spent(_) => "rate_limited",
             Self::Status(408 | 500..)
             | Self::TimedOut
             | Self::Busy
+            | Self::BeingFetched
             | Self::Down
             | Self::NoAddress
             | Self::Unreachable
@@ -200,6 +209,15 @@ impl Obstacle {
             | Self::NoTls
             | Self::Broken => true,
             Self::TokenServer(of) => of.is_failure(),
+            _ => false,
+        }
+    }
+
+    /// Whether nobody was asked, because others were before this.
+    pub(super) fn is_wait(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Mirror(_, of) => of.is_wait(),
             _ => false,
         }
     }

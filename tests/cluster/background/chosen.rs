@@ -12,6 +12,7 @@ use forestall::evidence::{Evidence, Fact, ImageState, Missing, MissingPart, Ques
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
+use forestall::review::Door;
 use forestall::webhook::{Limits, Webhook};
 use kube::Client;
 use kube::client::Body;
@@ -40,7 +41,7 @@ impl Table {
 }
 
 impl Lookup for Table {
-    async fn gather(&self, asked: BTreeSet<Question>, _by: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
         let answer = self.0.lock().unwrap().clone().map(Fact::Image);
         let images = asked
             .into_iter()

@@ -12,6 +12,7 @@ use forestall::lookup::live::Live;
 use forestall::lookup::registry::credentials::{
     DockerConfig, Keyring, Origin, OwnCredentials, PodCredentials,
 };
+use forestall::review::Door;
 use serde_json::{Value, json};
 
 use super::super::registry_server::Registry;
@@ -57,7 +58,9 @@ fn nobody() -> PodCredentials {
 
 async fn probe_for(client: &RegistryClient, pod: &PodCredentials) -> Result<ImageState, Unknown> {
     let by = Instant::now() + PATIENCE;
-    client.probe_for(&reference(IMAGE), pod, by).await
+    client
+        .probe_for(&reference(IMAGE), pod, Door::Admission, by)
+        .await
 }
 
 /// What a client shows that has this user name and password. What is asked is written in lower case.
@@ -531,7 +534,9 @@ async fn what_cannot_be_a_name_is_no_part_of_an_address() {
     };
     let question = Question::PullSecrets(puller.clone());
     let by = Instant::now() + PATIENCE;
-    let evidence = live.gather(BTreeSet::from([question]), by).await;
+    let evidence = live
+        .gather(BTreeSet::from([question]), Door::Admission, by)
+        .await;
     for secret in evidence.pull_secrets(&puller).unwrap() {
         assert_eq!(secret.state, PullSecretState::Absent, "{}", secret.name);
     }
@@ -574,7 +579,7 @@ async fn registry_cases_32_to_40_a_real_registry_with_tokens_opens_what_the_user
         let image = reference(&format!("registry.test/{path}:v1"));
         let ask = async |pod: PodCredentials| {
             let by = Instant::now() + PATIENCE;
-            told(client.probe_for(&image, &pod, by).await)
+            told(client.probe_for(&image, &pod, Door::Admission, by).await)
         };
         assert_eq!(ask(nobody()).await, strangers);
         assert_eq!(ask(with("robot", "Secret")).await, "missing Tag [v2]");

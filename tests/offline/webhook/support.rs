@@ -13,7 +13,7 @@ use forestall::evidence::{Evidence, Fact, Question, Unknown};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
-use forestall::review::{Review, WatchedKind};
+use forestall::review::{self, Review, WatchedKind};
 use forestall::rules::catalogue::Entry;
 use forestall::rules::{Certainty, Finding, Judgement, Meta, Rule};
 use forestall::webhook::{Limits, Webhook, router};
@@ -32,7 +32,7 @@ pub struct Table {
 }
 
 impl Lookup for Table {
-    async fn gather(&self, asked: BTreeSet<Question>, by: Instant) -> Evidence {
+    async fn gather(&self, asked: BTreeSet<Question>, _: review::Door, by: Instant) -> Evidence {
         if tokio::time::timeout_at(by, tokio::time::sleep(self.delay))
             .await
             .is_err()

@@ -9,7 +9,7 @@ use forestall::evidence::{Evidence, Question};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
-use forestall::review::Review;
+use forestall::review::{self, Review};
 use forestall::rules::catalogue::Entry;
 use forestall::webhook::{Limits, Webhook, router};
 use serde_json::Value;
@@ -178,7 +178,7 @@ async fn case_78_a_namespace_that_the_cache_lacks_has_the_default_mode_and_is_co
 struct Flips(Arc<AtomicUsize>);
 
 impl Lookup for Flips {
-    async fn gather(&self, _: BTreeSet<Question>, _: Instant) -> Evidence {
+    async fn gather(&self, _: BTreeSet<Question>, _: review::Door, _: Instant) -> Evidence {
         Evidence::default()
     }
 

@@ -1,0 +1,500 @@
+//! What is in an image: the platforms that it is built for, and what it says of its process.
+//!
+//! ```text
+//! digest ─► manifest ─┬────────────────────────────► configuration
+//!                     └─ an index: ─► manifest ────► configuration
+//! ```
+//!
+//! A digest means the same for ever, so each of them is fetched once, and believed only if it has
+//! that digest. Docker Hub counts each fetch of a manifest as a pull, and a HEAD as nothing.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use aws_lc_rs::digest;
+use moka::Expiry;
+use moka::future::Cache;
+use reqwest::{Method, Response};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+
+use super::manifest::{check_present, kind, length};
+use super::obstacle::Obstacle;
+use super::session::Session;
+use super::transport::{MOST_REDIRECTS, body, rest};
+use crate::evidence::{Fact, ImageConfig, ImagePlatforms, Platform};
+use crate::review::image::{Repository, is_digest};
+
+/// The types of manifests that list other manifests.
+const INDEXES: &[&str] = &[
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+/// The platform whose image stands for all: what an image says of its process hardly ever differs.
+const USUAL_PLATFORM: (&str, &str) = ("linux", "amd64");
+/// Bytes of a manifest (containerd, `MaxManifestSize`), and of a configuration. Real ones have
+/// some ten thousand.
+const LONGEST_MANIFEST: usize = 4 * 1024 * 1024;
+const LONGEST_CONFIG: usize = 1024 * 1024;
+/// Bytes above which a document is large, and how many large ones are read at one time, so that 32
+/// hosts at once take no more memory than one process has.
+const LARGE: usize = 256 * 1024;
+const MOST_LARGE: usize = 2;
+/// Bytes of all manifests that are kept, and of all configurations.
+const MOST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A version of an image, which never changes. The same digest in another repository is another
+/// one: who may read this need not be allowed to read that.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pinned {
+    pub(super) repository: Repository,
+    pub(super) digest: String,
+}
+
+/// What may be asked of the content of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// [`crate::evidence::Question::ImagePlatforms`].
+    Platforms,
+    /// [`crate::evidence::Question::ImageConfig`].
+    Config,
+}
+
+/// What is known of the content of images.
+#[derive(Debug)]
+pub(super) struct Contents {
+    manifests: Cache<Pinned, Arc<Manifest>>,
+    configs: Cache<Pinned, Fetched>,
+    large: Semaphore,
+}
+
+/// What came of fetching.
+type Fetched = Result<Fact, Obstacle>;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Manifest {
+    platforms: ImagePlatforms,
+    leads_to: Option<Next>,
+}
+
+/// The digest of what comes after a manifest on the way to the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Next {
+    Manifest(String),
+    Config(String),
+}
+
+struct Lifetimes;
+
+// === impl Contents ===
+
+impl Contents {
+    pub(super) fn new() -> Self {
+        Self {
+            manifests: Cache::builder()
+                .max_capacity(MOST_BYTES)
+                .weigher(|_, manifest: &Arc<Manifest>| manifest.weight())
+                .build(),
+            configs: Cache::builder()
+                .max_capacity(MOST_BYTES)
+                .weigher(weight)
+                .expire_after(Lifetimes)
+                .build(),
+            large: Semaphore::new(MOST_LARGE),
+        }
+    }
+
+    /// What is known without asking anybody.
+    pub(super) async fn known(&self, pinned: &Pinned, part: Part) -> Option<Fetched> {
+        match part {
+            Part::Platforms => {
+                let manifest = self.manifests.get(pinned).await?;
+                Some(Ok(manifest.fact()))
+            }
+            Part::Config => self.configs.get(pinned).await,
+        }
+    }
+
+    /// What comes of fetching. A configuration is fetched by one for all who want it, and for a
+    /// while not again where that failed; a manifest is kept where it is read.
+    pub(super) async fn once(
+        &self,
+        pinned: &Pinned,
+        part: Part,
+        fetched: impl Future<Output = Fetched>,
+    ) -> Fetched {
+        match part {
+            Part::Platforms => fetched.await,
+            Part::Config => self.configs.get_with_by_ref(pinned, fetched).await,
+        }
+    }
+
+    /// Fetches what is asked, and what leads there, where it is not known.
+    pub(super) async fn fetch(
+        &self,
+        session: &Session<'_>,
+        pinned: &Pinned,
+        part: Part,
+    ) -> Fetched {
+        let mut manifest = self.manifest(session, pinned).await?;
+        if part == Part::Platforms {
+            return Ok(manifest.fact());
+        }
+        if let Some(Next::Manifest(digest)) = &manifest.leads_to {
+            let pinned = Pinned {
+                digest: digest.clone(),
+                ..pinned.clone()
+            };
+            manifest = self.manifest(session, &pinned).await?;
+        }
+        let Some(Next::Config(digest)) = &manifest.leads_to else {
+            return Err(Obstacle::Malformed("has an image without a configuration"));
+        };
+        let url = session.url(&format!("blobs/{digest}"));
+        let blob = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+        match blob.status().as_u16() {
+            200 => {}
+            404 => return Err(Obstacle::Malformed("has no configuration of its image")),
+            status => return Err(Obstacle::of_status(status, rest(blob.headers()))),
+        }
+        let config = self.read(session, blob, digest, LONGEST_CONFIG, read_config);
+        Ok(Fact::ImageConfig(Arc::new(config.await?)))
+    }
+
+    async fn manifest(
+        &self,
+        session: &Session<'_>,
+        pinned: &Pinned,
+    ) -> Result<Arc<Manifest>, Obstacle> {
+        let Pinned { digest, .. } = pinned;
+        let fetched = async {
+            let url = session.url(&format!("manifests/{digest}"));
+            let get = session.ask(Method::GET, &url, MOST_REDIRECTS).await?;
+            check_present(&get)?;
+            let read_it = match kind(get.headers()) {
+                Some(kind) if INDEXES.contains(&kind) => read_index,
+                _ => read_image,
+            };
+            let manifest = self.read(session, get, digest, LONGEST_MANIFEST, read_it);
+            manifest.await.map(Arc::new)
+        };
+        let manifest = self.manifests.try_get_with_by_ref(pinned, fetched).await;
+        manifest.map_err(|obstacle: Arc<Obstacle>| (*obstacle).clone())
+    }
+
+    /// Reads a document that has this digest.
+    async fn read<T>(
+        &self,
+        session: &Session<'_>,
+        response: Response,
+        digest: &str,
+        most: usize,
+        read: fn(&[u8]) -> Result<T, Obstacle>,
+    ) -> Result<T, Obstacle> {
+        let is_usual = length(&response).is_some_and(|length| length <= LARGE as u64);
+        let (most, _place) = if is_usual {
+            (LARGE, None)
+        } else {
+            let place = timeout_at(session.by, self.large.acquire()).await;
+            (most, Some(place.map_err(|_| Obstacle::TimedOut)?))
+        };
+        let body = body(response, most, session.by).await?;
+        if !has_digest(&body, digest) {
+            return Err(Obstacle::Malformed(
+                "gives another content than the digest's",
+            ));
+        }
+        read(&body)
+    }
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    fn fact(&self) -> Fact {
+        Fact::ImagePlatforms(self.platforms.clone())
+    }
+
+    /// In bytes, roughly.
+    fn weight(&self) -> u32 {
+        let platforms = match &self.platforms {
+            ImagePlatforms::Any => 0,
+            ImagePlatforms::Only(platforms) => platforms.len(),
+        };
+        let bytes = 512 + platforms.saturating_mul(size_of::<Platform>() + 32);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+// === impl Lifetimes ===
+
+impl Expiry<Pinned, Fetched> for Lifetimes {
+    fn expire_after_create(&self, _: &Pinned, config: &Fetched, _: Clock) -> Option<Duration> {
+        config.as_ref().err().map(Obstacle::lifetime)
+    }
+}
+
+/// In bytes, roughly.
+fn weight(_: &Pinned, config: &Fetched) -> u32 {
+    let of_text = |text: &String| size_of::<String>() + text.capacity();
+    let bytes: usize = match config {
+        Ok(Fact::ImageConfig(config)) => {
+            let lists = [&config.env, &config.entrypoint, &config.cmd];
+            let lists = lists.into_iter().flatten().map(of_text);
+            let labels = config.labels.iter();
+            let labels = labels.map(|(key, value)| of_text(key) + of_text(value));
+            lists.chain(labels).sum()
+        }
+        _ => 0,
+    };
+    u32::try_from(512 + bytes).unwrap_or(u32::MAX)
+}
+
+fn has_digest(body: &[u8], wanted: &str) -> bool {
+    let (algorithm, digits) = wanted.split_once(':').unwrap_or_default();
+    let algorithm = match algorithm {
+        "sha256" => &digest::SHA256,
+        "sha384" => &digest::SHA384,
+        "sha512" => &digest::SHA512,
+        _ => return false,
+    };
+    let found = digest::digest(algorithm, body);
+    let found = found.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    found.collect::<String>() == digits
+}
+
+/// An index as far as nodes choose by it (containerd, core/images/image.go `Manifest`).
+#[derive(Deserialize)]
+struct Index<'a> {
+    #[serde(borrow)]
+    manifests: Vec<Entry<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    digest: &'a str,
+    #[serde(borrow, default)]
+    platform: Option<EntryPlatform<'a>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct EntryPlatform<'a> {
+    os: &'a str,
+    architecture: &'a str,
+}
+
+fn read_index(body: &[u8]) -> Result<Manifest, Obstacle> {
+    const UNREADABLE: Obstacle = Obstacle::Malformed("gives an index that cannot be read");
+    let index: Index<'_> = serde_json::from_slice(body).map_err(|_| UNREADABLE)?;
+    let is_word = |text: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        !text.is_empty() && text.len() <= 32 && text.bytes().all(is_plain)
+    };
+    let mut platforms = Vec::new();
+    let mut fits_all = false;
+    let (mut first, mut usual) = (None, None);
+    for Entry { digest, platform } in index.manifests {
+        if !is_digest(digest) {
+            return Err(UNREADABLE);
+        }
+        match platform {
+            None => fits_all = true,
+            Some(EntryPlatform { os, architecture }) => {
+                if !is_word(os) || !is_word(architecture) {
+                    return Err(UNREADABLE);
+                }
+                // Attestations are of an unknown platform.
+                if os == "unknown" {
+                    continue;
+                }
+                if (os, architecture) == USUAL_PLATFORM {
+                    usual = usual.or(Some(digest));
+                }
+                platforms.push(Platform {
+                    os: os.to_owned(),
+                    architecture: architecture.to_owned(),
+                });
+            }
+        }
+        first = first.or(Some(digest));
+    }
+    platforms.sort();
+    platforms.dedup();
+    let platforms = if fits_all {
+        ImagePlatforms::Any
+    } else {
+        ImagePlatforms::Only(platforms)
+    };
+    let leads_to = usual.or(first).map(ToOwned::to_owned);
+    Ok(Manifest {
+        platforms,
+        leads_to: leads_to.map(Next::Manifest),
+    })
+}
+
+#[derive(Deserialize)]
+struct Image<'a> {
+    #[serde(borrow)]
+    config: Descriptor<'a>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor<'a> {
+    digest: &'a str,
+}
+
+/// A node takes any image that is no index, so one that cannot be read leads nowhere, and that is all.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it stands where read_index does, which may fail"
+)]
+fn read_image(body: &[u8]) -> Result<Manifest, Obstacle> {
+    let image = serde_json::from_slice::<Image<'_>>(body).ok();
+    let digest = image.map(|image| image.config.digest);
+    let digest = digest.filter(|digest| is_digest(digest));
+    Ok(Manifest {
+        platforms: ImagePlatforms::Any,
+        leads_to: digest.map(|digest| Next::Config(digest.to_owned())),
+    })
+}
+
+/// The configuration in the form of its specification. Go writes null for what is empty.
+#[derive(Deserialize)]
+struct Blob {
+    config: Option<BlobConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct BlobConfig {
+    env: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+fn read_config(body: &[u8]) -> Result<ImageConfig, Obstacle> {
+    let blob: Blob = serde_json::from_slice(body)
+        .map_err(|_| Obstacle::Malformed("gives a configuration that cannot be read"))?;
+    let config = blob.config.unwrap_or_default();
+    Ok(ImageConfig {
+        env: config.env.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        cmd: config.cmd.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b";
+
+    fn of(os: &str, architecture: &str) -> String {
+        let platform = format!(r#"{{"os":"{os}","architecture":"{architecture}"}}"#);
+        format!(r#"{{"digest":"{DIGEST}","platform":{platform}}}"#)
+    }
+
+    fn read(entries: &str) -> Result<Manifest, Obstacle> {
+        read_index(format!("{{\"manifests\":[{entries}]}}").as_bytes())
+    }
+
+    #[test]
+    fn registry_case_104_an_index_names_the_platforms_that_pull_it() {
+        let read = |entries: &str| {
+            read(entries).map(|manifest| match manifest.platforms {
+                ImagePlatforms::Any => "any".to_owned(),
+                ImagePlatforms::Only(platforms) => {
+                    let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+                    words.join(" ")
+                }
+            })
+        };
+        let both = [
+            of("linux", "arm64"),
+            of("linux", "amd64"),
+            of("linux", "arm64"),
+        ]
+        .join(",");
+        assert_eq!(read(&both).unwrap(), "linux/amd64 linux/arm64");
+        let attested = [of("linux", "amd64"), of("unknown", "unknown")].join(",");
+        assert_eq!(read(&attested).unwrap(), "linux/amd64");
+        for any in ["", ",\"platform\":null"] {
+            let any = format!("{{\"digest\":\"{DIGEST}\"{any}}}");
+            assert_eq!(read(&format!("{both},{any}")).unwrap(), "any");
+        }
+        for odd in [
+            "5",
+            "{\"digest\":\"latest\"}",
+            &of("linux", "<evil>"),
+            &of("", "amd64"),
+            &format!("{{\"digest\":\"{DIGEST}\",\"platform\":{{}}}}"),
+        ] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn of_an_index_the_usual_platform_is_looked_at_else_the_first() {
+        let next = |entries: &[(&str, &str, char)]| {
+            let entry = |&(os, architecture, digit): &(&str, &str, char)| {
+                let digest = format!("sha256:{}", digit.to_string().repeat(64));
+                of(os, architecture).replace(DIGEST, &digest)
+            };
+            let entries: Vec<_> = entries.iter().map(entry).collect();
+            match read(&entries.join(",")).unwrap().leads_to {
+                Some(Next::Manifest(digest)) => digest.chars().last().unwrap(),
+                next => panic!("{next:?}"),
+            }
+        };
+        let attested = ("unknown", "unknown", 'a');
+        let (arm, intel) = (("linux", "arm64", 'b'), ("linux", "amd64", 'c'));
+        assert_eq!(next(&[attested, arm, intel, attested]), 'c');
+        assert_eq!(next(&[attested, arm, ("windows", "amd64", 'd')]), 'b');
+    }
+
+    #[test]
+    fn content_is_believed_if_it_has_the_digest() {
+        assert!(has_digest(b"1", DIGEST));
+        assert!(!has_digest(b"2", DIGEST));
+        for other in [
+            "md5:c4ca4238a0b923820dcc509a6f75849b",
+            "sha256:",
+            "sha256",
+            "",
+        ] {
+            assert!(!has_digest(b"1", other), "{other}");
+        }
+        let sha_512 = "sha512:4dff4ea340f0a823f15d3f4f01ab62eae0e5da579ccb851f8db9dfe84c58b2b3\
+                       7b89903a740e1ee172da793a6e79d560e5f7f9bd058a12a280433ed6fa46510a";
+        assert!(has_digest(b"1", sha_512));
+    }
+
+    #[test]
+    fn what_is_null_or_left_out_of_a_configuration_is_empty() {
+        let read = |text: &str| read_config(text.as_bytes());
+        let all = r#"{"config": {"Env": ["A=1"], "Entrypoint": ["/a"], "Cmd": ["-b"],
+                      "Labels": {"c": "d"}, "User": "65532"}, "history": []}"#;
+        let expected = ImageConfig {
+            env: vec!["A=1".to_owned()],
+            entrypoint: vec!["/a".to_owned()],
+            cmd: vec!["-b".to_owned()],
+            labels: BTreeMap::from([("c".to_owned(), "d".to_owned())]),
+        };
+        assert_eq!(read(all), Ok(expected));
+        for empty in [
+            "{}",
+            r#"{"config": null}"#,
+            r#"{"config": {"Env": null, "Labels": null}}"#,
+        ] {
+            assert_eq!(read(empty), Ok(ImageConfig::default()), "{empty}");
+        }
+        for odd in ["", "[]", r#"{"config": {"Env": "A=1"}}"#] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
+    }
+}

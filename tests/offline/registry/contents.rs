@@ -1,0 +1,648 @@
+//! What is in an image: for which platforms it is built, and what it says of its process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use forestall::config::{Guardrail, Mode};
+use forestall::evidence::{Evidence, Fact, ImagePlatforms, Question};
+use forestall::guard::Guard;
+use forestall::lookup::Lookup as _;
+use forestall::lookup::files::{EvidenceFile, Files};
+use forestall::lookup::live::Live;
+use forestall::lookup::registry::Part;
+use forestall::lookup::registry::credentials::PodCredentials;
+use forestall::review::{Door, Review};
+use forestall::rules::catalogue::Entry;
+use forestall::rules::{Certainty, Finding, Judgement, Meta, Rule};
+use forestall::verdict::{Phase, Verdict};
+use serde_json::{Value, json};
+
+use super::super::registry_server::Registry;
+use super::*;
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+
+fn digest(body: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .fold("sha256:".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// What a registry has of one repository: each document by its path there.
+#[derive(Clone, Default)]
+struct Store {
+    documents: BTreeMap<String, (&'static str, String)>,
+    /// The digest of the tag.
+    tagged: String,
+}
+
+impl Store {
+    /// A manifest, which is what the tag means until there is another.
+    fn manifest(&mut self, kind: &'static str, body: &str) -> String {
+        self.tagged = digest(body);
+        let path = format!("/v2/team/app/manifests/{}", self.tagged);
+        self.documents.insert(path, (kind, body.to_owned()));
+        self.tagged.clone()
+    }
+
+    /// An image whose process has this environment.
+    fn image(&mut self, env: &str) -> String {
+        let config = json!({"config": {"Env": [env], "Cmd": ["serve"]}}).to_string();
+        let blob = digest(&config);
+        let path = format!("/v2/team/app/blobs/{blob}");
+        self.documents.insert(path, (CONFIG_TYPE, config));
+        let manifest =
+            json!({"schemaVersion": 2, "config": {"mediaType": CONFIG_TYPE, "digest": blob}});
+        self.manifest(IMAGE_TYPE, &manifest.to_string())
+    }
+
+    /// An index of these platforms, and of images by their digests.
+    fn index(&mut self, images: &[(&str, &str)]) -> String {
+        let entries = images.iter().map(|(platform, digest)| {
+            let (os, architecture) = platform.split_once('/').unwrap();
+            json!({"digest": digest, "platform": {"os": os, "architecture": architecture}})
+        });
+        let index = json!({"schemaVersion": 2, "manifests": entries.collect::<Vec<_>>()});
+        self.manifest(INDEX, &index.to_string())
+    }
+
+    async fn serve(self) -> Scripted {
+        Scripted::start(move |asked| {
+            let by_tag = format!("/v2/team/app/manifests/{}", self.tagged);
+            let path = if asked.path().contains(':') {
+                asked.path()
+            } else {
+                &by_tag
+            };
+            match self.documents.get(path) {
+                Some((kind, body)) => Reply::status(200)
+                    .header("Content-Type", kind)
+                    .header(
+                        "Docker-Content-Digest",
+                        &path[path.rfind('/').unwrap() + 1..],
+                    )
+                    .body(body.clone()),
+                None => Reply::error(404, "MANIFEST_UNKNOWN"),
+            }
+        })
+        .await
+    }
+}
+
+/// What was asked, such as `HEAD manifests/v1`; of a digest no more than its algorithm.
+fn asked(registry: &Scripted) -> Vec<String> {
+    let asked = registry.asked().into_iter().map(|asked| {
+        let path = asked.path().strip_prefix("/v2/team/app/").unwrap();
+        let path = path.split(':').next().unwrap();
+        format!("{} {path}", asked.method)
+    });
+    asked.collect()
+}
+
+async fn content(client: &RegistryClient, image: &str, part: Part, door: Door) -> String {
+    let by = Instant::now() + PATIENCE;
+    let (image, pod) = (reference(image), PodCredentials::default());
+    match client.content_for(&image, part, &pod, door, by).await {
+        Ok(Fact::ImagePlatforms(ImagePlatforms::Any)) => "any".to_owned(),
+        Ok(Fact::ImagePlatforms(ImagePlatforms::Only(platforms))) => {
+            let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+            words.join(" ")
+        }
+        Ok(Fact::ImageConfig(config)) => config.env.join(" "),
+        Err(unknown @ Unknown::BeingFetched(_)) => unknown.to_string(),
+        other => told(Err(other.unwrap_err())),
+    }
+}
+
+async fn platforms(client: &RegistryClient, image: &str) -> String {
+    content(client, image, Part::Platforms, Door::Admission).await
+}
+
+/// As `check` asks, which waits.
+async fn env(client: &RegistryClient, image: &str) -> String {
+    content(client, image, Part::Config, Door::Files).await
+}
+
+/// As reviews ask, again and again until it is there.
+async fn env_at_last(client: &RegistryClient, image: &str) -> String {
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let env = content(client, image, Part::Config, Door::Admission).await;
+        if !env.ends_with("being fetched") {
+            return env;
+        }
+        assert!(Instant::now() < by, "{env}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn registry_case_104_and_105_only_an_index_names_platforms() {
+    let mut both = Store::default();
+    let image = both.image("A=1");
+    let listed = [
+        ("linux/arm64", &*image),
+        ("linux/amd64", &image),
+        ("unknown/unknown", &image),
+    ];
+    both.index(&listed);
+    let (_, body) = both.documents[&format!("/v2/team/app/manifests/{}", both.tagged)].clone();
+    for (kind, body, expected) in [
+        (INDEX, &*body, "linux/amd64 linux/arm64"),
+        (LIST, &body, "linux/amd64 linux/arm64"),
+        (IMAGE_TYPE, &body, "any"),
+        (INDEX, "evil", "gives an index that cannot be read"),
+        (
+            INDEX,
+            &format!("[{}]", " ".repeat(5 * 1024 * 1024)),
+            "answered with a manifest that is too long for a node",
+        ),
+    ] {
+        let mut store = Store::default();
+        store.manifest(kind, body);
+        let registry = store.serve().await;
+        assert_eq!(
+            platforms(&client_of(&registry.url()), IMAGE).await,
+            expected
+        );
+    }
+    let absent = Scripted::start(absent).await;
+    let answer = platforms(&client_of(&absent.url()), IMAGE).await;
+    assert_eq!(answer, "has no such manifest");
+}
+
+#[tokio::test]
+async fn a_manifest_is_fetched_once_for_all_tags_of_its_digest() {
+    let mut store = Store::default();
+    store.index(&[("linux/arm64", &digest("none"))]);
+    let registry = store.serve().await;
+    let client = client_of(&registry.url());
+    for tag in ["v1", "v2", "v1"] {
+        let image = format!("registry.test/team/app:{tag}");
+        assert_eq!(platforms(&client, &image).await, "linux/arm64");
+        // The same HEAD says that it exists.
+        assert_eq!(told(probe(&client, &image).await), "exists");
+    }
+    assert_eq!(
+        asked(&registry),
+        [
+            "HEAD manifests/v1",
+            "GET manifests/sha256",
+            "HEAD manifests/v2"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_mirror_answers_for_the_registry() {
+    let mut store = Store::default();
+    store.index(&[("linux/arm64", &digest("none"))]);
+    let away = Scripted::start(|_| Reply::status(0)).await;
+    let registry = store.serve().await;
+    let client = client_of_config(&format!(
+        "registries: {{registry.test: {{server: '{}', mirrors: ['{}']}}}}",
+        registry.url(),
+        away.url()
+    ));
+    assert_eq!(platforms(&client, IMAGE).await, "linux/arm64");
+}
+
+#[tokio::test]
+async fn a_review_does_not_wait_for_a_configuration_and_the_next_one_has_it() {
+    let mut store = Store::default();
+    store.image("A=1");
+    let registry = store.serve().await;
+    let client = client_of(&registry.url());
+    let first = content(&client, IMAGE, Part::Config, Door::Admission).await;
+    assert_eq!(
+        first,
+        "registry.test: the configuration of the image is being fetched"
+    );
+    assert_eq!(env_at_last(&client, IMAGE).await, "A=1");
+    let other_tag = "registry.test/team/app:v2";
+    let first = content(&client, other_tag, Part::Config, Door::Admission).await;
+    assert_eq!(first, "A=1");
+    assert_eq!(
+        asked(&registry),
+        [
+            "HEAD manifests/v1",
+            "GET manifests/sha256",
+            "GET blobs/sha256",
+            "HEAD manifests/v2"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_reviews_at_once_are_one_fetch() {
+    let mut store = Store::default();
+    let digest = store.image("A=1");
+    let image = format!("registry.test/team/app@{digest}");
+    let registry = store.serve().await;
+    let client = client_of(&registry.url());
+    let reviews = (0..100).map(|_| content(&client, &image, Part::Config, Door::Admission));
+    for first in futures::future::join_all(reviews).await {
+        assert!(first.ends_with("is being fetched"), "{first}");
+    }
+    assert_eq!(env_at_last(&client, &image).await, "A=1");
+    assert_eq!(asked(&registry).len(), 3, "{:?}", asked(&registry));
+}
+
+#[tokio::test]
+async fn of_an_index_the_image_for_linux_on_amd64_stands_for_all() {
+    let mut store = Store::default();
+    let (arm, intel) = (store.image("ARM=1"), store.image("INTEL=1"));
+    store.index(&[("linux/arm64", &arm), ("linux/amd64", &intel)]);
+    let registry = store.serve().await;
+    let client = client_of(&registry.url());
+    assert_eq!(env(&client, IMAGE).await, "INTEL=1");
+    // The index is known from there, and not fetched again.
+    assert_eq!(platforms(&client, IMAGE).await, "linux/amd64 linux/arm64");
+    assert_eq!(
+        asked(&registry),
+        [
+            "HEAD manifests/v1",
+            "GET manifests/sha256",
+            "GET manifests/sha256",
+            "GET blobs/sha256"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_has_another_digest_is_not_believed() {
+    let mut store = Store::default();
+    store.image("A=1");
+    let paths: Vec<String> = store.documents.keys().cloned().collect();
+    for path in paths {
+        let mut forged = store.clone();
+        forged.documents.get_mut(&path).unwrap().1 += " ";
+        let registry = forged.serve().await;
+        assert_eq!(
+            env(&client_of(&registry.url()), IMAGE).await,
+            "gives another content than the digest's",
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_one_repository_says_is_no_answer_for_another() {
+    let mut store = Store::default();
+    let digest = store.image("A=1");
+    let registry = store.serve().await;
+    // It says that it has that digest, and has nothing.
+    let liar = Scripted::start(move |asked| match asked.method.as_str() {
+        "HEAD" => Reply::status(200).header("Docker-Content-Digest", &digest),
+        _ => Reply::error(404, "MANIFEST_UNKNOWN"),
+    })
+    .await;
+    let client = client(&[
+        ("registry.test", &registry.url()),
+        ("liar.test", &liar.url()),
+    ]);
+    assert_eq!(env(&client, IMAGE).await, "A=1");
+    let answer = env(&client, "liar.test/team/app:v1").await;
+    assert_eq!(answer, "has no such manifest");
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_had_is_unknown() {
+    type Change = fn(&mut Store, &str, &str);
+    let cases: [(Change, &str); 6] = [
+        (
+            |store, _, blob| drop(store.documents.remove(blob)),
+            "has no configuration of its image",
+        ),
+        (
+            |store, manifest, _| drop(store.documents.remove(manifest)),
+            "has no such manifest",
+        ),
+        (
+            |store, _, _| drop(store.manifest(IMAGE_TYPE, "{}")),
+            "has an image without a configuration",
+        ),
+        (
+            |store, _, _| drop(store.manifest(IMAGE_TYPE, "evil")),
+            "has an image without a configuration",
+        ),
+        (
+            |store, _, _| {
+                let (inner, outer) = (store.index(&[]), "linux/amd64");
+                store.index(&[(outer, &inner)]);
+            },
+            "has an image without a configuration",
+        ),
+        (
+            |store, _, _| {
+                let config = format!("{{\"a\":\"{}\"}}", "x".repeat(2 * 1024 * 1024));
+                let blob = digest(&config);
+                let path = format!("/v2/team/app/blobs/{blob}");
+                store.documents.insert(path, (CONFIG_TYPE, config));
+                store.manifest(IMAGE_TYPE, &json!({"config": {"digest": blob}}).to_string());
+            },
+            "gave a longer answer than a registry gives",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut store = Store::default();
+        store.image("A=1");
+        let paths: Vec<String> = store.documents.keys().cloned().collect();
+        let [blob, manifest] = paths.as_slice() else {
+            panic!("{paths:?}");
+        };
+        change(&mut store, manifest, blob);
+        let tagged = store.tagged.clone();
+        let store = store.serve().await;
+        // A HEAD finds even what is not there.
+        let registry = Scripted::start({
+            let url = store.url();
+            move |asked| match asked.method.as_str() {
+                "HEAD" => Reply::status(200).header("Docker-Content-Digest", &tagged),
+                _ => Reply::status(307).header("Location", &format!("{url}{}", asked.target)),
+            }
+        })
+        .await;
+        let client = client(&[
+            ("registry.test", &registry.url()),
+            ("store.test", &store.url()),
+        ]);
+        assert_eq!(env(&client, IMAGE).await, expected);
+        // A review is told so, too, and nothing is fetched anew for each.
+        let before = registry.asked().len();
+        assert_eq!(env_at_last(&client, IMAGE).await, expected);
+        assert_eq!(registry.asked().len(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_tag_without_a_digest_leads_to_no_content() {
+    let registry = Scripted::start(|_| Reply::status(200).body("{}")).await;
+    for told in ["", "evil", "sha256:0"] {
+        let registry = match told {
+            "" => registry.clone(),
+            told => {
+                let reply =
+                    move |_: &Asked| Reply::status(200).header("Docker-Content-Digest", told);
+                Scripted::start(reply).await
+            }
+        };
+        let client = client_of(&registry.url());
+        let answer = "does not say what its tag stands for";
+        assert_eq!(env(&client, IMAGE).await, answer);
+        assert_eq!(platforms(&client, IMAGE).await, answer);
+    }
+}
+
+#[tokio::test]
+async fn a_large_manifest_waits_for_other_large_ones_only() {
+    let never = digest("never");
+    let slow = Scripted::start({
+        move |asked| match asked.method.as_str() {
+            "HEAD" => Reply::status(200).header("Docker-Content-Digest", &never),
+            // The rest of it does not come.
+            _ => Reply::status(200)
+                .body("{")
+                .length(1024 * 1024)
+                .then_silent(PATIENCE),
+        }
+    })
+    .await;
+    let mut store = Store::default();
+    store.image("A=1");
+    let registry = store.serve().await;
+    let client = client(&[
+        ("slow.test", &slow.url()),
+        ("registry.test", &registry.url()),
+    ]);
+    let images: Vec<_> = (0..4).map(|tag| format!("slow.test/a{tag}:v1")).collect();
+    let slowly = futures::future::join_all(images.iter().map(|image| env(&client, image)));
+    let quickly = async {
+        while slow.asked().len() < 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        env(&client, IMAGE).await
+    };
+    tokio::select! {
+        _ = slowly => panic!("what never ends came before the rest"),
+        env = quickly => assert_eq!(env, "A=1"),
+    }
+}
+
+/// A guardrail that wants no debugger in production.
+struct NoDebug;
+
+static NO_DEBUG: Entry = Entry {
+    meta: Meta {
+        name: "debug-image",
+        summary: "a guardrail of a test",
+        incident: "none",
+        watches: forestall::review::workload::WORKLOADS,
+        repairs: false,
+        reads: &[],
+        settings: &[],
+        page: "",
+    },
+    build: |_| Ok(Box::new(NoDebug)),
+};
+
+fn image_of(review: &Review) -> Option<forestall::review::image::ImageReference> {
+    let image = review.object.pointer("/spec/containers/0/image")?;
+    Some(reference(image.as_str()?))
+}
+
+impl Rule for NoDebug {
+    fn questions(&self, review: &Review) -> Vec<Question> {
+        let image = image_of(review).into_iter();
+        image
+            .map(|image| Question::ImageConfig {
+                image,
+                puller: None,
+            })
+            .collect()
+    }
+
+    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
+        let Some(image) = image_of(review) else {
+            return Judgement::default();
+        };
+        match evidence.image_config(&image, None) {
+            Ok(config) if config.env.iter().any(|variable| variable == "DEBUG=1") => Judgement {
+                findings: vec![Finding {
+                    certainty: Certainty::Proven,
+                    path: "/spec/containers/0/image".to_owned(),
+                    item: "container app".to_owned(),
+                    value: image.to_string(),
+                    magnitude: None,
+                    message: "is built for debugging".to_owned(),
+                    help: "take the other one".to_owned(),
+                    fix: None,
+                }],
+                abstained: Vec::new(),
+            },
+            Ok(_) => Judgement::default(),
+            Err(unknown) => Judgement::abstain("container app", unknown),
+        }
+    }
+}
+
+async fn judged<L: forestall::lookup::Lookup>(lookup: L, door: Door) -> Verdict {
+    let config = Config {
+        mode: Some(Mode::Enforce),
+        ..Config::default()
+    };
+    let guardrail = Guardrail {
+        entry: &NO_DEBUG,
+        rule: Box::new(NoDebug),
+    };
+    let guard = Guard::with(config, vec![guardrail], lookup);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"containers": [{"name": "app", "image": IMAGE}]},
+    });
+    let review = Review {
+        door,
+        ..Review::of_manifest(pod).unwrap()
+    };
+    let today = jiff::civil::date(2026, 11, 26);
+    let by = Instant::now() + PATIENCE;
+    guard.consider(&review, Phase::Validate, today, by).await
+}
+
+fn live(client: RegistryClient) -> Live {
+    Live {
+        registry: Some(Arc::new(client)),
+        cluster: None,
+        argocd_version: None,
+    }
+}
+
+#[tokio::test]
+async fn a_guardrail_that_asks_for_a_configuration_abstains_once_and_judges_from_then_on() {
+    let mut store = Store::default();
+    store.image("DEBUG=1");
+    let registry = store.serve().await;
+    let lookup = live(client_of(&registry.url()));
+    let first = judged(lookup.clone(), Door::Admission).await;
+    assert_eq!(first.refusal, None);
+    let [abstained] = first.abstained.as_slice() else {
+        panic!("{:?}", first.abstained);
+    };
+    let reason = &abstained.abstention.reason;
+    assert_eq!(*reason, Unknown::BeingFetched("registry.test".to_owned()));
+    assert!(!reason.is_lasting());
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let next = judged(lookup.clone(), Door::Admission).await;
+        if next.refusal.is_some() {
+            break;
+        }
+        assert!(Instant::now() < by, "{:?}", next.abstained);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn check_waits_for_a_configuration_and_what_it_records_reads_back_equal() {
+    let mut store = Store::default();
+    let image = store.image("DEBUG=1");
+    store.index(&[("linux/amd64", &image)]);
+    let registry = store.serve().await;
+    let lookup = live(client_of(&registry.url()));
+    let files = Files::new(&Config::default(), None).with_live(lookup);
+    let platforms = Question::ImagePlatforms {
+        image: reference(IMAGE),
+        puller: None,
+    };
+    let by = Instant::now() + PATIENCE;
+    let asked = BTreeSet::from([platforms.clone()]);
+    files.gather(asked, Door::Files, by).await;
+    // The guard takes the files, so they are shown what they have learnt by another.
+    let question = Question::ImageConfig {
+        image: reference(IMAGE),
+        puller: None,
+    };
+    let asked = BTreeSet::from([question]);
+    files.gather(asked, Door::Files, by).await;
+    let recorded = files.learnt().to_yaml().unwrap();
+    let value: Value = serde_saphyr::from_str(&recorded).unwrap();
+    let expected = json!({"env": ["DEBUG=1"], "entrypoint": [], "cmd": ["serve"], "labels": {},
+                          "platforms": ["linux/amd64"]});
+    assert_eq!(value["imageConfigs"][IMAGE], expected);
+    assert!(judged(files, Door::Files).await.refusal.is_some());
+
+    let evidence = EvidenceFile::parse("r.yaml", &recorded).unwrap();
+    let offline = Files::new(&Config::default(), Some(evidence));
+    let evidence = offline
+        .gather(BTreeSet::from([platforms]), Door::Files, by)
+        .await;
+    assert!(evidence.image_platforms(&reference(IMAGE), None).is_ok());
+    assert!(judged(offline, Door::Files).await.refusal.is_some());
+}
+
+#[tokio::test]
+async fn evidence_of_platforms_alone_says_nothing_of_the_process() {
+    let files = |config: &str| {
+        let text = format!("imageConfigs: {{'{IMAGE}': {config}}}");
+        let evidence = EvidenceFile::parse("e.yaml", &text).unwrap();
+        Files::new(&Config::default(), Some(evidence))
+    };
+    let only_platforms = judged(files("{platforms: [linux/amd64]}"), Door::Files).await;
+    assert_eq!(
+        (only_platforms.refusal, only_platforms.abstained.len()),
+        (None, 1)
+    );
+    for (config, is_refused) in [
+        ("{env: [A=1, DEBUG=1]}", true),
+        ("{labels: {a: 1}}", false),
+        ("{cmd: []}", false),
+    ] {
+        let verdict = judged(files(config), Door::Files).await;
+        assert_eq!(verdict.refusal.is_some(), is_refused, "{config}");
+        assert!(verdict.abstained.is_empty(), "{config}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_registry_says_what_an_image_says() {
+    let registry = Registry::start(&["team/none:v1"]);
+    let base = format!("http://{}/v2/team/app", registry.address);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"},
+                        "config": {"Env": ["PATH=/bin", "DEBUG=1"]}})
+    .to_string();
+    let begun = http.post(format!("{base}/blobs/uploads/")).send().await;
+    let upload = begun.unwrap().headers()["location"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let upload = format!("{upload}&digest={}", digest(&config));
+    let put = http.put(upload).body(config.clone()).send().await.unwrap();
+    assert!(put.status().is_success(), "{put:?}");
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": IMAGE_TYPE, "layers": [],
+        "config": {"mediaType": CONFIG_TYPE, "digest": digest(&config), "size": config.len()},
+    });
+    let put = http.put(format!("{base}/manifests/v1"));
+    let put = put
+        .header("Content-Type", IMAGE_TYPE)
+        .body(manifest.to_string());
+    let put = put.send().await.unwrap();
+    assert!(put.status().is_success(), "{put:?}");
+
+    let client = client_of(&registry.server());
+    assert_eq!(env(&client, IMAGE).await, "PATH=/bin DEBUG=1");
+    // What the registry made itself has no configuration that anybody wrote.
+    assert_eq!(
+        platforms(&client, "registry.test/team/none:v1").await,
+        "any"
+    );
+}
