@@ -520,6 +520,22 @@ mod tests {
     }
 
     #[test]
+    fn registry_case_96_images_for_one_architecture_and_signatures_are_near_to_nothing() {
+        let hash = "a".repeat(64);
+        let tags = [
+            "v1.0.0-amd64",
+            "v1.0.0-arm64",
+            &format!("sha256-{hash}"),
+            &format!("sha256-{hash}.sig"),
+            &format!("sha256-{hash}.att"),
+            &format!("sha256-{hash}.sbom"),
+        ];
+        for wanted in ["v1.0.0", "v1.0.1", "latest"] {
+            assert_eq!(names(wanted, &owned(&tags)), [""; 0], "{wanted}");
+        }
+    }
+
+    #[test]
     fn distances_are_counted_up_to_two() {
         for (left, right, expected) in [
             ("", "", Some(0)),

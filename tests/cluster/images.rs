@@ -136,6 +136,29 @@ fn registry_case_101_what_a_node_or_a_pod_has_is_warned_about_where_nodes_do_not
 }
 
 #[test]
+fn registry_case_12_a_blank_image_of_a_template_is_left_to_whoever_fills_it_in() {
+    let (_registry, config) = registry();
+    let site = Site::new(&config);
+    let with = |mut object: Value, image: &str| {
+        let pointer = match object["kind"].as_str() {
+            Some("Pod") => "/spec/containers/0/image",
+            _ => "/spec/template/spec/containers/0/image",
+        };
+        *object.pointer_mut(pointer).unwrap() = json!(image);
+        dry_run(&site, &object)
+    };
+    let output = with(deployment("web", "128Mi"), " ");
+    assert!(silent(&output), "{}", output.stderr);
+    // The API server itself refuses this one.
+    let output = with(pod("web", "128Mi"), " nginx");
+    assert!(
+        !output.success && !output.stderr.contains("webhook"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
 fn registry_case_97_and_98_an_image_that_has_gone_may_stay_and_a_new_one_must_exist() {
     let (_registry, config) = registry();
     let site = Site::unregistered(&config);

@@ -116,11 +116,36 @@ fn absent(asked: &Asked) -> Reply {
 }
 
 #[tokio::test]
-async fn registry_case_15_an_image_that_exists_takes_one_head() {
-    let registry = Scripted::start(|_| Reply::status(200)).await;
-    let answer = probe(&client_of(&registry.url()), IMAGE).await;
-    assert_eq!(told(answer), "exists");
-    let asked = registry.asked();
+async fn registry_cases_1_and_2_a_name_without_a_host_is_asked_of_docker_hub() {
+    for (image, path) in [
+        ("nginx", "/v2/library/nginx/manifests/latest"),
+        ("localhost:5000", "/v2/library/localhost/manifests/5000"),
+    ] {
+        let hub = Scripted::start(|_| Reply::status(200)).await;
+        let client = client(&[("docker.io", &hub.url())]);
+        assert_eq!(told(probe(&client, image).await), "exists");
+        assert!(hub.asked()[0].is("HEAD", path), "{:?}", hub.asked());
+    }
+}
+
+#[tokio::test]
+async fn registry_cases_15_and_16_an_image_that_exists_takes_one_head() {
+    let plain = Reply::status(200);
+    let digest = format!("sha256:{}", "a".repeat(64));
+    // Some name neither digest nor length; a node would ask by GET then, but it is there.
+    for reply in [
+        plain.clone().header("Docker-Content-Digest", &digest),
+        plain.without_length(),
+    ] {
+        let registry = Scripted::start(move |_| reply.clone()).await;
+        let answer = probe(&client_of(&registry.url()), IMAGE).await;
+        assert_eq!(told(answer), "exists");
+        is_one_head(&registry.asked());
+    }
+}
+
+/// As a node would ask.
+fn is_one_head(asked: &[Asked]) {
     assert_eq!(asked.len(), 1);
     assert!(asked[0].is("HEAD", MANIFEST));
     let accept = asked[0].header("accept").unwrap();
@@ -137,6 +162,28 @@ async fn registry_case_15_an_image_that_exists_takes_one_head() {
         );
     }
     assert_eq!(asked[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn registry_case_26_the_tag_beside_a_digest_is_never_asked_for() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let manifest = format!("/v2/team/app/manifests/{digest}");
+    let expected = manifest.clone();
+    let registry = Scripted::start(move |asked| {
+        if asked.path() == manifest {
+            Reply::status(200)
+        } else {
+            Reply::error(404, "MANIFEST_UNKNOWN")
+        }
+    })
+    .await;
+    let answer = probe(&client_of(&registry.url()), &format!("{IMAGE}@{digest}")).await;
+    assert_eq!(told(answer), "exists");
+    let asked = registry.asked();
+    assert!(
+        asked.len() == 1 && asked[0].is("HEAD", &expected),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]
@@ -177,10 +224,11 @@ async fn registry_case_19_a_get_that_finds_the_image_holds_over_a_head_that_does
 }
 
 #[tokio::test]
-async fn registry_case_20_to_23_a_404_must_be_about_absence_in_the_words_of_a_registry() {
+async fn registry_cases_20_22_23_and_24_a_404_must_be_about_absence_in_the_words_of_a_registry() {
     let accept = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"OCI manifest found, but accept header does not support OCI manifests evil"}]}"#;
     let wordless = "answered 404, but not in the words of a registry";
-    let cases: [(Reply, &str); 8] = [
+    let red_hat = r#"{"errors":[{"code":"UNKNOWN","message":"Not Found"}]}"#;
+    let cases: [(Reply, &str); 9] = [
         (
             Reply::status(404).body(accept),
             "has the image in a form that was not asked for",
@@ -201,6 +249,7 @@ async fn registry_case_20_to_23_a_404_must_be_about_absence_in_the_words_of_a_re
             "answered 404, but with another reason than absence",
         ),
         (Reply::error(404, "NOT_FOUND"), "missing Tag [v2]"),
+        (Reply::status(404).body(red_hat), "missing Tag [v2]"),
         (Reply::error(404, "MANIFEST_UNKNOWN"), "missing Tag [v2]"),
     ];
     for (reply, expected) in cases {

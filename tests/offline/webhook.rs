@@ -3,6 +3,7 @@
 
 mod deadlines;
 mod envelopes;
+mod images;
 mod objects;
 mod repairs;
 mod requests;

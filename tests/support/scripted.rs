@@ -32,6 +32,8 @@ pub struct Reply {
     rest: Duration,
     /// The length that the head names, where it is not the body's.
     length: Option<u64>,
+    /// Whether the head names no length.
+    is_endless: bool,
 }
 
 /// A server that runs as long as the test's runtime.
@@ -119,6 +121,12 @@ impl Reply {
         self
     }
 
+    /// Names no length: the body ends with the connection.
+    pub fn without_length(mut self) -> Self {
+        self.is_endless = true;
+        self
+    }
+
     fn bytes(&self, method: &str) -> Vec<u8> {
         let Self {
             status,
@@ -127,9 +135,12 @@ impl Reply {
             ..
         } = self;
         let length = self.length.unwrap_or(body.len() as u64);
-        let head = format!(
-            "HTTP/1.1 {status} Said\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
-        );
+        let length = if self.is_endless {
+            String::new()
+        } else {
+            format!("Content-Length: {length}\r\n")
+        };
+        let head = format!("HTTP/1.1 {status} Said\r\n{headers}{length}Connection: close\r\n\r\n");
         let body: &[u8] = if method == "HEAD" { &[] } else { body };
         [head.as_bytes(), body].concat()
     }

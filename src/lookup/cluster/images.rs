@@ -1,7 +1,7 @@
 //! Where images are already: the nodes that list them, and the Pods that were started with them.
 //!
-//! There are many Pods, and each replica watches them all, so of each image there is only a hash. A
-//! wrong match takes 2⁶⁴ tries, and would soften a refusal to a warning.
+//! There are many Pods, and each replica watches them all, so of each image there is only a hash, by a
+//! key of this process. A wrong match takes some 2⁶⁴ tries, and would soften a refusal to a warning.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -22,8 +22,8 @@ use crate::review::image::ImageReference;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 
 /// Objects of one page of a list, which is held as text while it is read. A node with fifty images is
-/// some 30 KB.
-const PAGE: u32 = 100;
+/// some 30 KB, and an object may have 1.5 MiB.
+const PAGE: u32 = 25;
 /// Pods that have ended hold no image, and there may be more of them than of others.
 const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 

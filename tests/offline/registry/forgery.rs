@@ -12,7 +12,7 @@ fn bearer(realm: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn registry_case_3_and_87_hosts_inside_are_not_asked() {
+async fn registry_cases_3_14_and_87_hosts_inside_are_not_asked() {
     let witness = witness().await;
     let client = client(&[]);
     let loopback = "means the machine that pulls, so it is not asked from here";
@@ -166,7 +166,7 @@ fn registry_case_88_a_proxy_of_the_environment_is_ignored() {
     let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
     tests.args([
         "--exact",
-        "registry::registry_case_15_an_image_that_exists_takes_one_head",
+        "registry::registry_cases_15_and_16_an_image_that_exists_takes_one_head",
     ]);
     for name in [
         "HTTP_PROXY",

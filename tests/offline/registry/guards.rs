@@ -4,8 +4,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::network::Network;
 use super::super::pki::Pki;
@@ -355,6 +356,51 @@ fn registry_case_84_a_list_of_tags_does_not_go_on_inside() {
             }
             // Not even to a host that may be asked.
             assert_eq!(mirror.connections(), 0);
+        },
+    );
+}
+
+#[test]
+fn registry_case_4_an_address_of_a_private_network_is_asked_where_it_is_configured() {
+    inside(
+        "registry_case_4_an_address_of_a_private_network_is_asked_where_it_is_configured",
+        async |world| {
+            let listener = TcpListener::bind("[fd00::1]:5000").await.unwrap();
+            let registry = Scripted::on(listener, None, |_| Reply::status(200));
+            let image = "[fd00::1]:5000/a:b";
+            assert_eq!(world.told(image).await, INTERNAL);
+            assert_eq!(registry.connections(), 0);
+            let configured = || client(&[("[fd00::1]:5000", "")]);
+            assert_eq!(world.told_by(image, configured).await, "exists");
+        },
+    );
+}
+
+#[test]
+fn registry_case_69_a_name_that_does_not_exist_is_unknown() {
+    inside(
+        "registry_case_69_a_name_that_does_not_exist_is_unknown",
+        async |world| {
+            // The resolver of this network says so of every name.
+            let resolver = UdpSocket::bind("127.0.0.1:53").await.unwrap();
+            let asked = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&asked);
+            tokio::spawn(async move {
+                let mut message = [0; 512];
+                while let Ok((length, from)) = resolver.recv_from(&mut message).await {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    // An answer, recursion available, NXDOMAIN (RFC 1035, section 4.1.1).
+                    message[2..4].copy_from_slice(&[0x81, 0x83]);
+                    // Nothing but the question.
+                    message[6..12].fill(0);
+                    let _ = resolver.send_to(&message[..length], from).await;
+                }
+            });
+            let answer = probe(&client(&[]), "nowhere.example/team/app:v1").await;
+            assert!(!answered_before(&answer));
+            assert_eq!(told(answer), "has no address: the name cannot be resolved");
+            assert!(asked.load(Ordering::SeqCst) > 0);
+            world.nobody_was_caught();
         },
     );
 }

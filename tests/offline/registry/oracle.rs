@@ -3,7 +3,7 @@
 //! containerd says missing.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use futures::FutureExt as _;
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use super::super::go::go_program;
 use super::super::network::Network;
 use super::super::pki::Pki;
 use super::super::registry_server::Registry;
+use super::real::{Debian, push};
 use super::*;
 
 const OPEN: &str = "10.9.0.1:5000";
@@ -137,66 +138,6 @@ impl Row {
             _ => None,
         }
     }
-}
-
-/// Debian's registry, which is older. It ends with the test.
-struct Debian(Child);
-
-impl Debian {
-    async fn start(directory: &Path) -> Self {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/debian-registry.sh");
-        let program = Command::new(script).output().unwrap();
-        let complaint = String::from_utf8_lossy(&program.stderr);
-        assert!(program.status.success(), "{complaint}");
-        let program = String::from_utf8(program.stdout).unwrap();
-        let settings = directory.join("debian.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{inmemory: {{}}}}\nhttp: {{addr: '{DEBIAN}'}}\n"
-        );
-        std::fs::write(&settings, text).unwrap();
-        let process = Command::new(program.trim_end())
-            .arg("serve")
-            .arg(settings)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self(process);
-        let by = Instant::now() + PATIENCE;
-        while tokio::net::TcpStream::connect(DEBIAN).await.is_err() {
-            assert!(Instant::now() < by, "Debian's registry does not listen");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        server
-    }
-}
-
-impl Drop for Debian {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Pushes an index of nothing, which is the least that a registry takes.
-async fn push(registry: &str, name: &str, tag: &str) {
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [],
-    });
-    let url = format!("http://{registry}/v2/{name}/manifests/{tag}");
-    let pushed = reqwest::Client::builder().no_proxy().build().unwrap();
-    let pushed = pushed
-        .put(url)
-        .header("Content-Type", "application/vnd.oci.image.index.v1+json")
-        .body(index.to_string())
-        .send()
-        .await
-        .unwrap();
-    assert!(pushed.status().is_success(), "{pushed:?}");
 }
 
 /// What real registries cannot be made to do: the name of the repository says which.
@@ -502,7 +443,7 @@ async fn compare(containerd: &Path, pki: &Pki) {
         &images,
     );
     let _empty = with(EMPTY, &[], &["team/app:other"]);
-    let _debian = Debian::start(&pki.path("")).await;
+    let _debian = Debian::start(DEBIAN).await;
     push(DEBIAN, "team/app", "v1").await;
     let listener = TcpListener::bind(SCRIPTED).await.unwrap();
     let _scripted = Scripted::on(listener, None, scripted);

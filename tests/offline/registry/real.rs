@@ -1,7 +1,81 @@
-//! Against distribution v3.1.2.
+//! Against distribution v3.1.2, and Debian's 2.8.2.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use tempfile::TempDir;
 
 use super::super::registry_server::Registry;
 use super::*;
+
+/// Debian's registry, which is older. It ends with the test.
+pub(super) struct Debian {
+    process: Child,
+    /// Its settings.
+    _files: TempDir,
+}
+
+impl Debian {
+    pub(super) async fn start(address: &str) -> Self {
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/debian-registry.sh");
+        let program = Command::new(script).output().unwrap();
+        let complaint = String::from_utf8_lossy(&program.stderr);
+        assert!(program.status.success(), "{complaint}");
+        let program = String::from_utf8(program.stdout).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let settings = files.path().join("debian.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{inmemory: {{}}}}\nhttp: {{addr: '{address}'}}\n"
+        );
+        std::fs::write(&settings, text).unwrap();
+        let process = Command::new(program.trim_end())
+            .arg("serve")
+            .arg(settings)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self {
+            process,
+            _files: files,
+        };
+        let by = Instant::now() + PATIENCE;
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            assert!(Instant::now() < by, "Debian's registry does not listen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+}
+
+impl Drop for Debian {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Pushes an index of nothing, which is the least that a registry takes.
+pub(super) async fn push(registry: &str, name: &str, tag: &str) {
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [],
+    });
+    let url = format!("http://{registry}/v2/{name}/manifests/{tag}");
+    let pushed = reqwest::Client::builder().no_proxy().build().unwrap();
+    let pushed = pushed
+        .put(url)
+        .header("Content-Type", "application/vnd.oci.image.index.v1+json")
+        .body(index.to_string())
+        .send()
+        .await
+        .unwrap();
+    assert!(pushed.status().is_success(), "{pushed:?}");
+}
 
 fn docker_hub(registry: &Registry) -> RegistryClient {
     client(&[("docker.io", &registry.server())])
@@ -33,6 +107,33 @@ async fn an_image_exists_by_its_tag_and_by_its_digest() {
             Ok(ImageState::Exists),
             "{image}"
         );
+    }
+}
+
+#[tokio::test]
+async fn registry_case_29_an_image_that_is_only_an_oci_index_exists() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let _debian = Debian::start(&address).await;
+    let newer = Registry::start(&["team/other:v1"]);
+    for (version, address, hides_it) in
+        [("2.8.2", &address, true), ("3.1.2", &newer.address, false)]
+    {
+        push(address, "team/app", "v1").await;
+        let url = format!("http://{address}{MANIFEST}");
+        let plain = reqwest::Client::builder().no_proxy().build().unwrap();
+        let image = "application/vnd.docker.distribution.manifest.v2+json";
+        let said = plain.get(url).header("Accept", image).send().await.unwrap();
+        let said = said.text().await.unwrap();
+        // The older one hides it from whoever does not say that an index will do.
+        assert_eq!(
+            said.contains("MANIFEST_UNKNOWN"),
+            hides_it,
+            "{version}: {said}"
+        );
+        let answer = probe(&client_of(&format!("http://{address}")), IMAGE).await;
+        assert_eq!(told(answer), "exists", "{version}");
     }
 }
 

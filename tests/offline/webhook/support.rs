@@ -215,18 +215,18 @@ impl Answer {
 
 /// A webhook under test.
 #[derive(Clone)]
-pub struct Door {
+pub struct Door<L = Table> {
     pub router: Router,
-    pub webhook: Arc<Webhook<Table>>,
+    pub webhook: Arc<Webhook<L>>,
     pub metrics: Arc<Metrics>,
 }
 
-impl Door {
-    pub fn new(guard: Guard<Table>) -> Self {
+impl<L: Lookup + 'static> Door<L> {
+    pub fn new(guard: Guard<L>) -> Self {
         Self::limited(guard, Limits::default())
     }
 
-    pub fn limited(guard: Guard<Table>, limits: Limits) -> Self {
+    pub fn limited(guard: Guard<L>, limits: Limits) -> Self {
         let metrics = Arc::new(Metrics::default());
         let webhook = Arc::new(Webhook::new(guard, metrics.clone(), limits));
         Self {
@@ -234,27 +234,6 @@ impl Door {
             webhook,
             metrics,
         }
-    }
-
-    /// The whole catalogue under enforce, with nothing known.
-    pub fn of_catalogue() -> Self {
-        Self::new(Guard::new(Config::default(), Table::default()).unwrap())
-    }
-
-    /// These guardrails under this mode.
-    pub fn of(mode: Mode, guardrails: Vec<Guardrail>) -> Self {
-        let config = Config {
-            mode: Some(mode),
-            ..Config::default()
-        };
-        Self::new(Guard::with(config, guardrails, Table::default()))
-    }
-
-    /// A guardrail that finds something in every object, under this mode.
-    pub fn that_objects(mode: Mode) -> Self {
-        static OBJECTS: Entry = entry("test-objects", false);
-        let judge = |_: &Review| findings([finding("the object", "anything")]);
-        Self::of(mode, vec![guardrail(&OBJECTS, judge)])
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -289,6 +268,29 @@ impl Door {
             text.lines().any(|found| found == line),
             "no {line} in\n{text}"
         );
+    }
+}
+
+impl Door {
+    /// The whole catalogue under enforce, with nothing known.
+    pub fn of_catalogue() -> Self {
+        Self::new(Guard::new(Config::default(), Table::default()).unwrap())
+    }
+
+    /// These guardrails under this mode.
+    pub fn of(mode: Mode, guardrails: Vec<Guardrail>) -> Self {
+        let config = Config {
+            mode: Some(mode),
+            ..Config::default()
+        };
+        Self::new(Guard::with(config, guardrails, Table::default()))
+    }
+
+    /// A guardrail that finds something in every object, under this mode.
+    pub fn that_objects(mode: Mode) -> Self {
+        static OBJECTS: Entry = entry("test-objects", false);
+        let judge = |_: &Review| findings([finding("the object", "anything")]);
+        Self::of(mode, vec![guardrail(&OBJECTS, judge)])
     }
 }
 
