@@ -26,6 +26,7 @@ mod settings;
 mod tags;
 mod token;
 mod transport;
+mod trust;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -146,6 +146,8 @@ pub struct Metrics {
     pub registry_readable: Family<RegistryLabel, Gauge>,
     /// 1 where a host of a registry is left alone for a while, else 0.
     pub registry_left_alone: Family<RegistryLabel, Gauge>,
+    /// How many requests a host of a registry still gives, as it said last. Docker Hub counts pulls.
+    pub registry_ratelimit_remaining: Family<RegistryLabel, Gauge>,
     /// 1 where a kind that guardrails ask for can be listed, else 0.
     pub kind_available: Family<ResourceLabel, Gauge>,
     /// Requests turned away before they were judged.
@@ -195,6 +197,7 @@ impl Default for Metrics {
             registry_cache_misses: Counter::default(),
             registry_readable: Family::default(),
             registry_left_alone: Family::default(),
+            registry_ratelimit_remaining: Family::default(),
             kind_available: Family::default(),
             shed: Family::default(),
             connections: Gauge::default(),
@@ -226,6 +229,7 @@ impl Default for Metrics {
             "registry_cache_misses", "Answers about images that were not in the cache", registry_cache_misses;
             "registry_readable", "Whether a registry has ever let Forestall read anything", registry_readable;
             "registry_left_alone", "1 where a host is not asked for a while: it failed, or wanted rest", registry_left_alone;
+            "registry_ratelimit_remaining", "Requests that a host still gives, as it said last", registry_ratelimit_remaining;
             "kind_available", "Whether a kind that guardrails ask for can be listed", kind_available;
             "requests_shed", "Requests turned away before they were judged", shed;
             "connections", "Open connections to the webhook", connections;

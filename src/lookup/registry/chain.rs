@@ -136,6 +136,7 @@ impl Asking<'_> {
         let session = Session {
             transport: self.transport,
             tokens: self.tokens,
+            metrics: self.metrics,
             endpoint,
             repository: &self.image.repository.path,
             credential: self.credential.filter(|_| is_for_it),

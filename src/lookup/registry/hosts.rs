@@ -9,9 +9,10 @@ use reqwest::header::HeaderMap;
 
 use super::address::check_public;
 use super::credentials::realm;
-use super::hosts_directory::{Address, HostEntry, HostsDirectory, Trust, read_authorities};
+use super::hosts_directory::{Address, HostEntry, HostsDirectory};
 use super::obstacle::Refusal;
 use super::settings::{Capability, HostSettings, Role, ServerSettings, SettingsError};
+use super::trust::{Trust, read_authorities};
 use crate::config::Config;
 
 /// The registry of images without a host.
@@ -212,7 +213,7 @@ impl Files {
         let authorities = ca.and_then(|path| self.authorities.get(path));
         Trust {
             authorities: authorities.cloned().unwrap_or_default(),
-            anybody: false,
+            ..Trust::default()
         }
     }
 }

@@ -3,18 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Url};
 use toml::{Table, Value};
 
 use super::settings::SettingsError;
+use super::trust::{Identity, Trust, read_authorities, read_file};
 
 /// Folders that are read.
 const MOST_FOLDERS: usize = 1024;
-/// Bytes of one file.
-const LONGEST_FILE: u64 = 256 * 1024;
 /// The folder of registries without one of their own.
 const DEFAULT: &str = "_default";
 /// The key of the configuration that names the folder.
@@ -45,15 +44,6 @@ pub(super) struct Address {
     pub(super) base: Url,
     /// What stands before the repository, such as `/v2`.
     pub(super) path: String,
-}
-
-/// Whom to believe that a host is the one that it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Trust {
-    /// Certificates of authorities, in PEM, beside those of the system.
-    pub(super) authorities: Vec<u8>,
-    /// Whether anybody is believed.
-    pub(super) anybody: bool,
 }
 
 // === impl HostsDirectory ===
@@ -128,33 +118,6 @@ fn refused(path: &Path, problem: String) -> SettingsError {
     }
 }
 
-/// Reads a file that an operator named.
-///
-/// # Errors
-/// What is wrong with it.
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let said = |error: std::io::Error| format!("{error}; name a file that this process may read");
-    if fs::metadata(path).map_err(said)?.len() > LONGEST_FILE {
-        return Err(format!("has more than {LONGEST_FILE} bytes"));
-    }
-    fs::read(path).map_err(said)
-}
-
-/// Reads a file of certificates in PEM.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn read_authorities(path: &Path) -> Result<Vec<u8>, String> {
-    let mut pem = read_file(path)?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => {
-            pem.push(b'\n');
-            Ok(pem)
-        }
-        _ => Err("has no certificate in PEM; name a file of an authority's".to_owned()),
-    }
-}
-
 fn read_folder(folder: &Path) -> Result<Vec<HostEntry>, SettingsError> {
     let path = folder.join("hosts.toml");
     let text = match read_file(&path) {
@@ -165,23 +128,12 @@ fn read_folder(folder: &Path) -> Result<Vec<HostEntry>, SettingsError> {
     if text.is_empty() {
         // Docker's layout: the certificates of the registry itself, and nothing else.
         let mut hosts = vec![HostEntry::of_registry()];
-        hosts[0].trust.authorities = certificates(folder)?;
+        let trust = Trust::of_folder(folder);
+        hosts[0].trust = trust.map_err(|(path, problem)| refused(&path, problem))?;
         return Ok(hosts);
     }
     let text = String::from_utf8(text).map_err(|_| refused(&path, "is no text".to_owned()))?;
     parse(folder, &text).map_err(|problem| refused(&path, problem))
-}
-
-fn certificates(folder: &Path) -> Result<Vec<u8>, SettingsError> {
-    let entries = fs::read_dir(folder).map_err(|error| refused(folder, error.to_string()))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
-    paths.sort();
-    let mut all = Vec::new();
-    for path in paths {
-        all.extend(read_authorities(&path).map_err(|problem| refused(&path, problem))?);
-    }
-    Ok(all)
 }
 
 /// Reads a `hosts.toml` as containerd does (core/remotes/docker/config/hosts.go `parseHostsFile`):
@@ -241,6 +193,7 @@ impl HostEntry {
             let read = read.map_err(|problem| format!("ca {}: {problem}", path.display()))?;
             entry.trust.authorities.extend(read);
         }
+        entry.trust.identity = identity(folder, table.get("client"))?;
         entry.headers = headers(table.get("header"))?;
         // containerd ignores the capabilities of a registry that is not named.
         if server.is_empty() {
@@ -274,6 +227,30 @@ fn strings<'a>(value: Option<&'a Value>, key: &str) -> Result<Vec<&'a str>, Stri
             .collect(),
         Some(_) => Err(refused()),
     }
+}
+
+/// The first of the client's certificates; our TLS has one for a host. Each is a file with its key, or
+/// a pair of files of which the second may be empty.
+fn identity(folder: &Path, value: Option<&Value>) -> Result<Option<Identity>, String> {
+    let first = match value {
+        Some(Value::Array(several)) => several.first(),
+        other => other,
+    };
+    let (certificate, key) = match first {
+        None => return Ok(None),
+        Some(Value::String(both)) => (both, both),
+        Some(Value::Array(pair)) => match pair.as_slice() {
+            [Value::String(certificate), Value::String(key)] if key.is_empty() => {
+                (certificate, certificate)
+            }
+            [Value::String(certificate), Value::String(key)] => (certificate, key),
+            _ => return Err("client has a pair that is not of two files".to_owned()),
+        },
+        Some(_) => return Err("client is neither a file nor a list of files or pairs".to_owned()),
+    };
+    let read = Identity::read(&folder.join(certificate), &folder.join(key));
+    read.map(Some)
+        .map_err(|problem| format!("client {problem}"))
 }
 
 fn headers(value: Option<&Value>) -> Result<HeaderMap, String> {
@@ -343,8 +320,18 @@ mod tests {
         made.cert.pem()
     }
 
+    /// A client's certificate with its key.
+    fn client() -> String {
+        let made = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+        made.cert.pem() + &made.signing_key.serialize_pem()
+    }
+
     fn hosts(toml: &str) -> Vec<HostEntry> {
-        let folder = folder(&[("ca.crt", &certificate()), ("sub/b.crt", &certificate())]);
+        let folder = folder(&[
+            ("ca.crt", &certificate()),
+            ("sub/b.crt", &certificate()),
+            ("client.pem", &client()),
+        ]);
         parse(folder.path(), toml).unwrap()
     }
 
@@ -398,7 +385,7 @@ mod tests {
             capabilities = ["push"]
             [host."https://a.example"]
             ca = ["ca.crt", "sub/b.crt"]
-            client = [["client.cert", "client.key"]]
+            client = "client.pem"
             dial_timeout = "3s"
             [host."https://a.example".header]
             Authorization = "Basic YTpi"
@@ -412,8 +399,23 @@ mod tests {
         assert!(found[0].headers["authorization"].is_sensitive());
         assert_eq!(authorities(&found[1]), 1);
         assert!(found[1].headers.is_empty() && !found[1].trust.anybody);
+        assert!(found[0].trust.identity.is_some() && found[1].trust.identity.is_none());
         // Of a registry that is not named, containerd ignores the capabilities.
         assert!(found[2].trust.anybody && found[2].may_resolve);
+    }
+
+    #[test]
+    fn a_client_certificate_is_written_in_containerds_three_ways() {
+        for client in [
+            "'client.pem'",
+            "['client.pem', 'absent.pem']",
+            "[['client.pem', ''], ['absent.cert', 'absent.key']]",
+            "[['client.pem', 'client.pem']]",
+        ] {
+            let found = hosts(&format!("client = {client}"));
+            assert!(found[0].trust.identity.is_some(), "{client}");
+        }
+        assert_eq!(hosts("client = []")[0].trust.identity, None);
     }
 
     #[test]
@@ -433,6 +435,17 @@ mod tests {
                 "[host.\"https://a\"]\nca = \"hosts.toml\"",
                 "no certificate",
             ),
+            ("client = 'absent.pem'", "client "),
+            ("client = 'absent.pem'", "absent.pem: No such file"),
+            (
+                "client = [['hosts.toml', 'b']]",
+                "hosts.toml: has no certificate",
+            ),
+            (
+                "client = [['a']]",
+                "client has a pair that is not of two files",
+            ),
+            ("client = 5", "client is neither"),
             ("skip_verify = \"yes\"", "skip_verify is neither"),
             ("[header]\n\"a b\" = \"1\"", "header \"a b\" cannot be sent"),
             ("[header]\na = \"1\\n2\"", "cannot be sent"),
@@ -455,7 +468,7 @@ mod tests {
             ("a.example:5000/hosts.toml", &server("second")),
             ("b.example:5000/hosts.toml", &server("colon")),
             ("docker/ca.crt", &certificate()),
-            ("docker/client.cert", "no authority"),
+            ("docker/client.cert", &client()),
             ("..data/hosts.toml", "no toml"),
         ]);
         let directory = HostsDirectory::read(folder.path()).unwrap();
@@ -473,6 +486,7 @@ mod tests {
         }
         let (docker, _) = directory.hosts("docker").unwrap();
         assert_eq!(authorities(&docker[0]), 1);
+        assert!(docker[0].trust.identity.is_some());
         assert!(
             directory
                 .registries()

@@ -1,6 +1,6 @@
 //! The questions about one image, to one registry, until one moment.
 
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 use tokio::time::Instant;
 
@@ -10,6 +10,7 @@ use super::hosts::Endpoint;
 use super::obstacle::Obstacle;
 use super::token::{Pass, Place, Tokens};
 use super::transport::{Ask, Transport};
+use crate::report::metrics::{Metrics, RegistryLabel};
 
 /// What a node accepts (containerd, core/remotes/docker/resolver.go). With fewer, distribution
 /// answers 404 for images that it has.
@@ -18,10 +19,15 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json, */*";
 
+/// The header in which Docker Hub says how many pulls it still gives, such as `76;w=21600`; a HEAD
+/// costs none (Docker, "Docker Hub pull usage and limits").
+const REMAINING: &str = "ratelimit-remaining";
+
 /// Asks about one repository.
 pub(super) struct Session<'a> {
     pub(super) transport: &'a Transport,
     pub(super) tokens: &'a Tokens,
+    pub(super) metrics: &'a Metrics,
     pub(super) endpoint: &'a Endpoint,
     pub(super) repository: &'a str,
     /// As whom; `None` without credentials. Where there are some, nothing is asked without.
@@ -72,6 +78,7 @@ impl Session<'_> {
         // Only the registry itself is shown something, so only its own challenge counts.
         let is_own = response.url().origin() == url.origin();
         if response.status() != 401 || !is_own {
+            self.note_remaining(&response);
             return Ok(response);
         }
         let wanted = match challenge::challenge(response.headers()) {
@@ -85,7 +92,18 @@ impl Session<'_> {
             }
             Some(Challenge::Basic) | None => return Ok(response),
         };
-        self.transport.send(ask(Some(&wanted))).await
+        let response = self.transport.send(ask(Some(&wanted))).await?;
+        self.note_remaining(&response);
+        Ok(response)
+    }
+
+    fn note_remaining(&self, response: &Response) {
+        if let Some(remaining) = remaining(response.headers()) {
+            let registry = self.metrics.registry_label(self.endpoint.base.authority());
+            let gauge = &self.metrics.registry_ratelimit_remaining;
+            let label = RegistryLabel { registry };
+            gauge.get_or_create(&label).set(remaining.into());
+        }
     }
 
     fn basic(&self) -> Result<Option<HeaderValue>, Obstacle> {
@@ -98,6 +116,29 @@ impl Session<'_> {
             host: self.endpoint.base.authority().to_owned(),
             repository: self.repository.to_owned(),
             fingerprint: self.fingerprint,
+        }
+    }
+}
+
+fn remaining(headers: &HeaderMap) -> Option<u32> {
+    let told = headers.get(REMAINING)?.to_str().ok()?;
+    told.split(';').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_remains_is_the_number_before_the_window() {
+        let remaining = |text: &'static str| {
+            let value = HeaderValue::from_static(text);
+            remaining(&HeaderMap::from_iter([(REMAINING.parse().unwrap(), value)]))
+        };
+        assert_eq!(remaining("76;w=21600"), Some(76));
+        assert_eq!(remaining("0"), Some(0));
+        for other in ["", "evil", "-1", "99999999999", "1.5;w=1"] {
+            assert_eq!(remaining(other), None, "{other}");
         }
     }
 }

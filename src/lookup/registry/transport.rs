@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use super::address::{ResolveError, Resolver};
 use super::credentials::CredentialsError;
 use super::hosts::Hosts;
-use super::hosts_directory::Trust;
 use super::obstacle::Obstacle;
 use super::settings::SettingsError;
+use super::trust::Trust;
 
 /// The most for name, connection and TLS handshake.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -148,7 +148,11 @@ impl Transport {
 
 fn client(trust: &Trust, resolver: Arc<Resolver>) -> reqwest::Result<Client> {
     let authorities = Certificate::from_pem_bundle(&trust.authorities)?;
-    Client::builder()
+    let mut builder = Client::builder();
+    if let Some(identity) = &trust.identity {
+        builder = builder.identity(identity.for_client()?);
+    }
+    builder
         .user_agent(concat!("forestall/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(resolver)
         // A proxy would resolve names where nothing checks the addresses.

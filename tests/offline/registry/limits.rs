@@ -405,6 +405,43 @@ async fn a_slow_list_of_tags_does_not_undo_the_proof() {
 }
 
 #[tokio::test]
+async fn what_a_registry_still_gives_is_shown() {
+    let registry = Scripted::start(|asked| {
+        let remaining = match (asked.header("authorization"), asked.path()) {
+            (_, "/token") => return Reply::status(200).json(&serde_json::json!({"token": "t"})),
+            (None, _) => {
+                let realm = format!(
+                    "Bearer realm=\"http://{}/token\"",
+                    asked.header("host").unwrap()
+                );
+                return Reply::error(401, "UNAUTHORIZED").header("WWW-Authenticate", &realm);
+            }
+            (_, MANIFEST) => "100;w=21600",
+            _ => "76;w=21600",
+        };
+        Reply::status(200).header("ratelimit-remaining", remaining)
+    })
+    .await;
+    let silent = Scripted::start(|_| Reply::status(200)).await;
+    let metrics = Arc::new(Metrics::default());
+    let servers = [
+        ("registry.test", &*registry.url()),
+        ("silent.test", &silent.url()),
+    ];
+    let client = client_with(&servers, Arc::clone(&metrics));
+    let name = "forestall_registry_ratelimit_remaining{registry";
+    for (image, remaining) in [(IMAGE, 100), ("registry.test/team/app:v2", 76)] {
+        assert_eq!(told(probe(&client, image).await), "exists");
+        let line = format!("{name}=\"{}\"}} {remaining}\n", registry.address);
+        let text = metrics.encode();
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+    assert_eq!(told(probe(&client, "silent.test/a:1").await), "exists");
+    let shown = metrics.encode();
+    assert_eq!(shown.matches(name).count(), 1, "{shown}");
+}
+
+#[tokio::test]
 async fn what_registries_answer_is_counted() {
     let registry = Scripted::start(|asked| match asked.path() {
         MANIFEST => Reply::status(200),

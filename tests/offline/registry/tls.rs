@@ -3,7 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::super::pki::{Pki, between, server};
+use super::super::network::Network;
+use super::super::pki::{Pki, between, server, server_for};
 use super::*;
 
 const UNTRUSTED: &str = "has a certificate that is not trusted";
@@ -96,6 +97,66 @@ fn a_file_of_certificates_that_cannot_be_used_is_named() {
         let text = error.to_string();
         let place = format!("registries.a.test.mirrors[0].ca: {path}: ");
         assert!(text.starts_with(&place) && text.contains(problem), "{text}");
+    }
+}
+
+/// A registry that wants to know its clients.
+const MUTUAL: &str = "10.9.0.1:5000";
+
+#[test]
+fn a_registry_that_wants_a_client_certificate_is_shown_the_one_of_containerds_files() {
+    let network = Network {
+        addresses: &["10.9.0.1"],
+        names: &[],
+        environment: &[],
+    };
+    let test = "registry::tls::a_registry_that_wants_a_client_certificate_is_shown_the_one_of_containerds_files";
+    if let Some(pki) = network.enter(test) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(show_certificates(&pki));
+    }
+}
+
+async fn show_certificates(pki: &Pki) {
+    let (known, stranger) = (between(2001, 2101), between(2001, 2101));
+    let own = pki.pair();
+    let tls = server_for(&known.certificate, &own.certificate, &own.key);
+    let listener = TcpListener::bind(MUTUAL).await.unwrap();
+    let registry = Scripted::on(listener, Some(tls), |_| Reply::status(200));
+    let refused = "does not speak TLS: the handshake failed";
+    for (files, client, expected) in [
+        (
+            Some(&known),
+            "client = [['client.cert', 'client.key']]",
+            "exists",
+        ),
+        (Some(&known), "client = 'both.pem'", "exists"),
+        // In Docker's layout there is no hosts.toml.
+        (Some(&known), "", "exists"),
+        (Some(&stranger), "client = 'both.pem'", refused),
+        (None, "", refused),
+    ] {
+        let folders = tempfile::tempdir().unwrap();
+        let folder = folders.path().join("10.9.0.1_5000_");
+        std::fs::create_dir(&folder).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        if let Some(pair) = files {
+            write("client.cert", &pair.certificate);
+            write("client.key", &pair.key);
+            write("both.pem", &[&*pair.certificate, &pair.key].concat());
+        }
+        if !client.is_empty() {
+            write(
+                "hosts.toml",
+                &format!("server = 'https://{MUTUAL}'\n{client}\n"),
+            );
+        }
+        let before = registry.asked().len();
+        let client = client_of_config(&format!("hostsDirectory: '{}'", folders.path().display()));
+        let answer = told(probe(&client, &format!("{MUTUAL}/team/app:v1")).await);
+        assert_eq!(answer, expected);
+        let asked = usize::from(expected == "exists");
+        assert_eq!(registry.asked().len() - before, asked);
     }
 }
 
