@@ -153,10 +153,7 @@ fn registry_case_101_what_a_node_or_a_pod_has_is_warned_about_where_nodes_do_not
     ]);
     assert!(asked.contains("node images-101 has it still"), "{asked}");
     let again = check(&["--offline".as_ref(), "--evidence".as_ref(), record.as_ref()]);
-    assert!(
-        again.contains("node nodes[0] has it still"),
-        "{again}"
-    );
+    assert!(again.contains("node nodes[0] has it still"), "{again}");
     // An API server writes the policy of a template that has none.
     let mut by_default = with_image(deployment("web", "128Mi"), "101.1", "");
     by_default["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = Value::Null;
