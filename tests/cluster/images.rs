@@ -1,5 +1,8 @@
 //! Images that are gone from the registry: where they are all the same, and what a change may keep.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use forestall::evidence::{Holder, Unknown};
@@ -8,7 +11,7 @@ use forestall::rules::Reads;
 use kube::Client;
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Output, eventually};
+use crate::control_plane::{ControlPlane, Output, eventually, run};
 use crate::registry_server::Registry;
 use crate::site::{Reach, Scope, Site, deployment, pod};
 use crate::view::{self, Line, QUICK, State, available, listed};
@@ -122,6 +125,35 @@ fn registry_case_101_what_a_node_or_a_pod_has_is_warned_about_where_nodes_do_not
         let output = create(tag, "Always");
         assert!(refused(&output), "{tag}: {}", output.stderr);
     }
+    // `check` asks the same cluster, and writes down what it needs to say the same again.
+    let files = tempfile::tempdir().unwrap();
+    let config_file = files.path().join("forestall.yaml");
+    fs::write(&config_file, &config).unwrap();
+    let record = files.path().join("evidence.yaml");
+    let file = with_image(deployment("web", "128Mi"), "101.1", "IfNotPresent").to_string();
+    let check = |more: &[&OsStr]| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_forestall"));
+        let check = check
+            .args(["check", "-f", "-", "--config"])
+            .arg(&config_file);
+        let check = check
+            .args(more)
+            .env("KUBECONFIG", site.cluster.kubeconfig());
+        let output = run(check, &file);
+        assert!(output.success, "{}{}", output.stdout, output.stderr);
+        output.stdout
+    };
+    let context = ["config", "current-context"];
+    let context = site.cluster.must(&context, "");
+    let asked = check(&[
+        "--context".as_ref(),
+        context.trim_end().as_ref(),
+        "--record".as_ref(),
+        record.as_ref(),
+    ]);
+    assert!(asked.contains("node images-101 has it still"), "{asked}");
+    let again = check(&["--offline".as_ref(), "--evidence".as_ref(), record.as_ref()]);
+    assert!(again.contains("node nodes[0] has it still"), "{again}");
     // An API server writes the policy of a template that has none.
     let mut by_default = with_image(deployment("web", "128Mi"), "101.1", "");
     by_default["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = Value::Null;

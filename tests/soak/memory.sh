@@ -88,9 +88,11 @@ sleep 5
 idle=$(memory VmRSS)
 
 echo "soak: $nodes nodes, $workloads workloads and $pods Pods, after $SECONDS s"
+# The stages leave out by which digest a container was started, which is part of what is kept of a Pod.
+digest=sha256:$(printf '%064d' 1)
 for stage in "$stages"/{node,pod}/fast/{node,pod}-*.yaml; do
     [[ ! -f $stage ]] || { echo ---; cat "$stage"; }
-done >"$work/stages.yaml"
+done | sed "s/^\( *\)- image: {{ .image | Quote }}/&\n\1  imageID: registry.example.com\/team\/app@$digest/" >"$work/stages.yaml"
 "$kwok" --kubeconfig "$KUBECONFIG" --manage-all-nodes --config "$work/stages.yaml" >"$work/kwok.log" 2>&1 &
 children+=($!)
 # fill LAST TEMPLATE: a list of what the template makes of each number up to LAST.

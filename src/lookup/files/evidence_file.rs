@@ -348,7 +348,7 @@ pub(super) fn node_platforms(nodes: &[Value]) -> Option<BTreeSet<Platform>> {
 pub(super) fn holdings(nodes: &[Value]) -> impl Iterator<Item = (Holder, Vec<ImageReference>)> {
     nodes.iter().enumerate().map(|(index, node)| {
         let name = node.get("name").and_then(Value::as_str);
-        let name = name.map_or_else(|| format!("{} of the evidence", index + 1), str::to_owned);
+        let name = name.map_or_else(|| format!("nodes[{index}]"), str::to_owned);
         let images = held(node).filter_map(|image| ImageReference::parse(image).ok());
         (
             Holder::Node(name),

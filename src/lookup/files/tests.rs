@@ -91,8 +91,8 @@ async fn registry_case_101_nodes_and_pods_of_the_files_have_images() {
     let given = "images: {a.b/c:1: missing, a.b/c:2: missing, a.b/c:3: missing, nginx: missing}\n\
                  nodes: [{}, {images: ['docker.io/nginx:latest', a.b/c:1]}, {name: n, images: [a.b/c:1]}]\n";
     let mut files = files(given);
-    assert_eq!(holder(&files, "nginx").await, node("2 of the evidence"));
-    assert_eq!(holder(&files, "a.b/c:1").await, node("2 of the evidence"));
+    assert_eq!(holder(&files, "nginx").await, node("nodes[1]"));
+    assert_eq!(holder(&files, "a.b/c:1").await, node("nodes[1]"));
     assert_eq!(holder(&files, "a.b/c:2").await, None);
 
     let image = |tag: &str| json!({"names": [format!("a.b/c:{tag}")]});
@@ -147,7 +147,7 @@ async fn what_is_recorded_of_a_holder_leads_to_the_same_answer() {
         }
         assert_eq!(recorded.nodes.len(), 1, "{:?}", recorded.nodes);
         let again = files(&recorded.to_yaml().unwrap());
-        let expected = Some(Holder::Node("1 of the evidence".to_owned()));
+        let expected = Some(Holder::Node("nodes[0]".to_owned()));
         assert_eq!(holder(&again, "a.b/c:1").await, expected);
         assert_eq!(again.nodes.is_some(), asks_platforms);
     }

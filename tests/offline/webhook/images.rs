@@ -129,7 +129,7 @@ async fn registry_case_89_nothing_that_a_registry_wrote_reaches_a_message() {
     ] {
         let registry = Scripted::start(move |asked| match asked.path() {
             path if path.ends_with("/tags/list") => {
-                Reply::tags(&["v2", HOSTILE, "<evil>", "evil evil"])
+                Reply::tags(&["v2", "v1<evil>", "v1.evil evil"])
             }
             _ if is_manifest(asked, "good") => Reply::status(200),
             _ => reply.clone(),
