@@ -8,7 +8,7 @@ use moka::future::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::hosts::Endpoint;
+use super::endpoint::Endpoint;
 use super::obstacle::Obstacle;
 use crate::review::Door;
 
