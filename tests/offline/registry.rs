@@ -2,6 +2,7 @@
 //! The numbers of cases are those of the list of registry behaviours in the client's design.
 
 mod auth;
+mod background;
 mod contents;
 mod credentials;
 mod forgery;

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::content::{Contents, Part, Pinned};
 use super::credentials::{Credential, Fingerprint};
-use super::hosts::{Endpoint, Link};
+use super::endpoint::Endpoint;
+use super::hosts::Link;
 use super::limits::{Limits, Priority, Turn};
 use super::manifest::{self, Found};
 use super::obstacle::Obstacle;

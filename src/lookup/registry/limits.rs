@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::hosts::Endpoint;
+use super::endpoint::Endpoint;
 use super::obstacle::Obstacle;
 use crate::review::Door;
 
@@ -24,6 +24,11 @@ const MOST_TO_DOCKER_HUB: usize = 2;
 /// and as many in all as are a quarter of the smaller of the two above.
 const PART_BEHIND: usize = 4;
 const MOST_BEHIND: usize = MOST_TO_STRANGERS / PART_BEHIND;
+/// Between two questions to one host that nobody waits for, and how many may go out at once after a
+/// quiet time. Registries limit an address by the minute, and nodes pull from the same one: at 20 ms
+/// an answer, one place alone would ask 50 times a second.
+const PACE: Duration = Duration::from_millis(200);
+const BURST: u32 = 10;
 /// Questions that wait or are under way. An answer that comes after seconds helps nobody.
 const MOST_WAITING: usize = 4096;
 /// Hosts that have limits of their own.
@@ -74,7 +79,16 @@ pub(super) struct Turn<'a> {
 struct Host {
     turns: Arc<Semaphore>,
     behind: Arc<Semaphore>,
+    pace: Mutex<Pace>,
     breaker: Mutex<Breaker>,
+}
+
+/// How fast a host is asked what nobody waits for: a bucket of [`BURST`] questions, which fills by one
+/// every [`PACE`].
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the bucket is full again.
+    full: Option<Instant>,
 }
 
 /// Whether a host is left alone.
@@ -165,6 +179,7 @@ impl Limits {
                 Priority::Awaited => None,
                 Priority::Behind => {
                     let of_host = behind.acquire_owned().await.ok()?;
+                    sleep_until(host.paced(by)?).await;
                     Some((of_host, self.behind.acquire().await.ok()?))
                 }
             };
@@ -196,6 +211,7 @@ impl Limits {
             Arc::new(Host {
                 turns: Arc::new(Semaphore::new(most)),
                 behind: Arc::new(Semaphore::new((most / PART_BEHIND).max(1))),
+                pace: Mutex::default(),
                 breaker: Mutex::default(),
             })
         };
@@ -220,12 +236,33 @@ impl Host {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn paced(&self, by: Instant) -> Option<Instant> {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.next(Instant::now(), by)
+    }
+
     fn check(&self, now: Instant) -> Result<(), Obstacle> {
         self.lock().check(now)
     }
 
     fn begin(&self, now: Instant) -> Result<(), Obstacle> {
         self.lock().begin(now)
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// When the next question may go out; `None` where that is later than it is of use.
+    fn next(&mut self, now: Instant, by: Instant) -> Option<Instant> {
+        let full = self.full.map_or(now, |full| full.max(now));
+        let missing = full - now;
+        let at = now + missing.saturating_sub((BURST - 1) * PACE);
+        if at >= by {
+            return None;
+        }
+        self.full = Some(full + PACE);
+        Some(at)
     }
 }
 
@@ -326,6 +363,29 @@ mod tests {
             assert!(!breaker.record(Some(&Obstacle::Unreachable), now));
             assert!(!breaker.record(Some(&Obstacle::Denied(401)), now));
         }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes_out_ten_at_once_and_then_five_a_second() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let mut next = |now: Instant| {
+            let at = pace.next(now, now + SECOND);
+            at.map(|at| (at - now).as_millis())
+        };
+        for _ in 0..10 {
+            assert_eq!(next(start), Some(0));
+        }
+        let waits: Vec<_> = (0..6).map(|_| next(start)).collect();
+        // What would come too late is not counted.
+        let expected = [200, 400, 600, 800].map(Some);
+        assert_eq!(waits, [&expected[..], &[None, None]].concat());
+        assert_eq!(next(start + SECOND), Some(0));
+        assert_eq!(next(start + SECOND), Some(200));
+        // After a quiet time it is as at first, and no more.
+        for _ in 0..10 {
+            assert_eq!(next(start + 60 * SECOND), Some(0));
+        }
+        assert_eq!(next(start + 60 * SECOND), Some(200));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
 
 use super::complaint;
-use super::hosts::Standing;
+use super::endpoint::Standing;
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::tags::{self, MOST_PAGES, Tags};

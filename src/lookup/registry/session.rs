@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::challenge::{self, Challenge};
 use super::credentials::{Credential, Fingerprint};
-use super::hosts::Endpoint;
+use super::endpoint::Endpoint;
 use super::obstacle::Obstacle;
 use super::token::{Pass, Place, Tokens};
 use super::transport::{Ask, Transport};

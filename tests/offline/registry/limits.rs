@@ -1,8 +1,5 @@
 //! Time, bytes, numbers, and what is remembered.
 
-use forestall::lookup::registry::credentials::PodCredentials;
-use forestall::review::Door;
-
 use super::*;
 
 #[tokio::test]
@@ -269,88 +266,6 @@ async fn names_of_nowhere_hold_up_no_registry_that_has_answered() {
             assert_eq!((answer, at_once), (Ok(ImageState::Exists), 16));
         }
     }
-}
-
-/// What the background is told of an image.
-async fn probe_behind(client: &RegistryClient, image: &str) -> String {
-    let (pod, by) = (PodCredentials::default(), Instant::now() + PATIENCE);
-    let image = reference(image);
-    told(client.probe_for(&image, &pod, Door::Cluster, by).await)
-}
-
-#[tokio::test]
-async fn what_the_background_asks_holds_up_no_review() {
-    let registry = Scripted::start(|asked| match asked.path() {
-        "/v2/team/app/manifests/slow" => Reply::status(200).after(PATIENCE),
-        _ => Reply::status(200),
-    })
-    .await;
-    let client = client_of(&registry.url());
-    let images: Vec<_> = ["slow".to_owned()]
-        .into_iter()
-        .chain((0..40).map(|tag| tag.to_string()))
-        .map(|tag| format!("registry.test/team/app:{tag}"))
-        .collect();
-    let scan = futures::future::join_all(images.iter().map(|image| probe_behind(&client, image)));
-    let reviews = async {
-        while registry.asked().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        // One in four of the host's places, and it is taken.
-        assert_eq!(registry.asked().len(), 1);
-        let by = Instant::now() + Duration::from_secs(1);
-        // The first three are what the background waits to ask, too.
-        let reviews = ["0", "7", "39", "new"].map(|tag| format!("registry.test/team/app:{tag}"));
-        for image in reviews {
-            let answer = client.probe(&reference(&image), by).await;
-            assert_eq!(told(answer), "exists", "{image}");
-        }
-    };
-    let (told_behind, ()) = tokio::join!(scan, reviews);
-    assert_eq!(told_behind[0], "did not answer in time");
-    let waited = "was not asked: too many questions wait";
-    assert!(
-        told_behind[1..].iter().all(|told| told == waited),
-        "{told_behind:?}"
-    );
-    // That it had to wait is nobody else's answer.
-    let by = Instant::now() + Duration::from_secs(1);
-    let answer = client
-        .probe(&reference("registry.test/team/app:20"), by)
-        .await;
-    assert_eq!(told(answer), "exists");
-}
-
-#[tokio::test]
-async fn the_background_asks_four_questions_at_a_time() {
-    let mut registries = Vec::new();
-    for index in 0..8 {
-        let slow = Scripted::start(|_| Reply::status(200).after(PATIENCE)).await;
-        registries.push((format!("{index}.test"), slow.url(), slow));
-    }
-    let entries: Vec<_> = registries
-        .iter()
-        .map(|(host, server, _)| (host.as_str(), server.as_str()))
-        .collect();
-    let client = client(&entries);
-    let images: Vec<_> = (0..24)
-        .map(|index| format!("{}.test/a:{index}", index % 8))
-        .collect();
-    let scan = futures::future::join_all(images.iter().map(|image| probe_behind(&client, image)));
-    let asked = || {
-        let asked = registries.iter().map(|(_, _, slow)| slow.asked().len());
-        asked.sum::<usize>()
-    };
-    let watched = async {
-        while asked() < 4 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        asked()
-    };
-    let (_, at_once) = tokio::join!(scan, watched);
-    assert_eq!(at_once, 4);
 }
 
 #[tokio::test]
