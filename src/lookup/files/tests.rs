@@ -92,7 +92,7 @@ async fn registry_case_101_nodes_and_pods_of_the_files_have_images() {
                  nodes: [{}, {images: ['docker.io/nginx:latest', a.b/c:1]}, {name: n, images: [a.b/c:1]}]\n";
     let mut files = files(given);
     assert_eq!(holder(&files, "nginx").await, node("nodes[1]"));
-    assert_eq!(holder(&files, "a.b/c:1").await, node("nodes[1]"));
+    assert_eq!(holder(&files, "a.b/c:1").await, node("n"));
     assert_eq!(holder(&files, "a.b/c:2").await, None);
 
     let image = |tag: &str| json!({"names": [format!("a.b/c:{tag}")]});
