@@ -4,9 +4,10 @@
 //! and says "missing" only on proof. Everything else is unknown, and an unknown refuses nothing.
 //!
 //! ```text
-//! probe ─► credentials ─► cache ─► hosts (who may be asked) ─► chain ─► limits ─► manifest (HEAD, GET) ─► tags
-//!                                   │                                               │          │           │
-//!                                   └─ settings, containerd's files                 └─ token ──┴───────────┴─► transport ─► address
+//! candidates ─► answers ─► hosts (who may be asked) ─► chain ─► limits ─┬► manifest (HEAD, GET) ─► tags
+//!  (as whom)    (cache)      │                                           └► content (of what is there)
+//!                            └─ settings, containerd's files
+//! all of them: session ─► token, transport ─► address
 //! ```
 
 mod address;
@@ -274,11 +275,17 @@ impl Inner {
         self.metrics.registry_requests.get_or_create(&labels).inc();
     }
 
-    fn observe(&self, domain: &str, has_read: bool, took: Duration) {
+    fn observe(&self, domain: &str, took: Duration) {
+        let registry = self.metrics.registry_label(domain);
+        let seconds = &self.metrics.registry_seconds;
+        seconds
+            .get_or_create(&RegistryLabel { registry })
+            .observe(took.as_secs_f64());
+    }
+
+    fn note(&self, domain: &str, has_read: bool) {
         let registry = self.metrics.registry_label(domain);
         let label = RegistryLabel { registry };
-        let seconds = self.metrics.registry_seconds.get_or_create(&label);
-        seconds.observe(took.as_secs_f64());
         let readable = self.metrics.registry_readable.get_or_create(&label);
         if !has_read {
             return;

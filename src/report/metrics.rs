@@ -136,7 +136,7 @@ pub struct Metrics {
     pub unknown_namespaces: Counter,
     /// Requests to registries.
     pub registry_requests: Family<RegistryLabels, Counter>,
-    /// Seconds of one question to a registry, with tokens and confirmation.
+    /// Seconds of one question to a registry that somebody waits for, with tokens and confirmation.
     pub registry_seconds: Family<RegistryLabel, Histogram, fn() -> Histogram>,
     /// Answers taken from the cache.
     pub registry_cache_hits: Counter,

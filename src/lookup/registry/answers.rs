@@ -340,7 +340,11 @@ impl Inner {
         let has_read = matches!(answer.as_ref(), Ok(_) | Err(Obstacle::Contradiction(_)));
         let took = begun.elapsed();
         self.count(domain, outcome);
-        self.observe(domain, has_read, took);
+        self.note(domain, has_read);
+        // What goes on behind waits most of its time, and that is not the registry's.
+        if priority == Priority::Awaited {
+            self.observe(domain, took);
+        }
         let duration_ms = took.as_millis();
         tracing::debug!(registry = %domain, outcome, duration_ms, "asked a registry");
         answer

@@ -111,3 +111,26 @@ async fn the_background_asks_four_questions_at_a_time() {
     let (_, at_once) = tokio::join!(scan, watched);
     assert_eq!(at_once, 4);
 }
+
+#[tokio::test]
+async fn what_the_background_asks_is_counted_without_the_time_that_it_waits() {
+    let registry = Scripted::start(|_| Reply::status(200)).await;
+    let metrics = Arc::new(Metrics::default());
+    let client = client_with(&[("registry.test", &registry.url())], Arc::clone(&metrics));
+    let seconds = "forestall_registry_request_duration_seconds_count";
+    let asked = "forestall_registry_requests_total{registry=\"registry.test\",outcome=\"found\"}";
+    assert_eq!(probe_behind(&client, IMAGE).await, "exists");
+    let text = metrics.encode();
+    assert!(
+        text.contains(&format!("{asked} 1\n")) && !text.contains(seconds),
+        "{text}"
+    );
+    let answer = probe(&client, "registry.test/team/app:v2").await;
+    assert_eq!(told(answer), "exists");
+    let text = metrics.encode();
+    let timed = format!("{seconds}{{registry=\"registry.test\"}} 1\n");
+    assert!(
+        text.contains(&format!("{asked} 2\n")) && text.contains(&timed),
+        "{text}"
+    );
+}

@@ -227,12 +227,19 @@ async fn a_review_does_not_wait_for_a_configuration_and_the_next_one_has_it() {
         "registry.test: the configuration of the image is being fetched"
     );
     assert_eq!(env_at_last(&client, IMAGE).await, "A=1");
+    // The leader waits: nobody waits for it.
+    let leader = client_of(&registry.url());
+    let told = content(&leader, IMAGE, Part::Config, Door::Cluster).await;
+    assert_eq!(told, "A=1");
     let other_tag = "registry.test/team/app:v2";
     let first = content(&client, other_tag, Part::Config, Door::Admission).await;
     assert_eq!(first, "A=1");
     assert_eq!(
         asked(&registry),
         [
+            "HEAD manifests/v1",
+            "GET manifests/sha256",
+            "GET blobs/sha256",
             "HEAD manifests/v1",
             "GET manifests/sha256",
             "GET blobs/sha256",
