@@ -540,7 +540,7 @@ fn a_foreign_webhook_that_nobody_answers_is_named_with_the_line_that_frees_the_c
         &facts,
         "other-webhooks",
         Outcome::Error,
-        &["does not exist", "deployments.apps"],
+        &["does not exist", "applications.argoproj.io"],
     );
     let last = facts.hooks.last_mut().unwrap();
     last.webhook.namespace_selector =
