@@ -118,7 +118,10 @@ impl<L: Lookup + 'static> Background<L> {
                 sleep(self.pace.look).await;
             }
             let kinds = guard.kinds();
-            let tally = Tally::new(kinds.clone(), Arc::clone(&self.metrics));
+            let guardrails = guard.guardrails().iter();
+            let guardrails = guardrails.map(|each| (each.entry.meta.name, each.kinds().collect()));
+            let metrics = Arc::clone(&self.metrics);
+            let tally = Tally::new(kinds.clone(), guardrails.collect(), metrics);
             let judging = Semaphore::new(JUDGED_AT_ONCE);
             let follow = |kind| {
                 let follower = Follower::new(self, &guard, recorder, &judging, &tally, kind);

@@ -15,6 +15,7 @@ use crate::evidence::{MemoryRecord, Scalar};
 use crate::lookup::registry::credentials::{CredentialProviders, RegistryCredentials};
 use crate::lookup::registry::{HostSettings, ImageRewrite, check_rewrites};
 use crate::manifest;
+use crate::review::custom_resource::{CustomResourceSettings, CustomResources};
 use crate::review::patch::escape;
 use crate::rules::Rule;
 use crate::rules::catalogue::{self, CATALOGUE, Entry};
@@ -82,6 +83,9 @@ pub struct RuleSettings {
     /// Built in: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_secrets: Option<bool>,
+    /// missing-image: custom resources that name images, beside those that are built in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub custom_resources: Vec<CustomResourceSettings>,
     /// oom-killed-memory-limit: kills and survivals that are known already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<MemoryRecord>>,
@@ -335,6 +339,10 @@ impl Config {
                     return Err((format!("{pointer}/{key}"), message));
                 }
             }
+            CustomResources::parse(&settings.custom_resources).map_err(|error| {
+                let place = format!("{pointer}{}", error.pointer());
+                (place, format!("rules.{name}.{error}"))
+            })?;
         }
         for (namespace, settings) in &self.namespaces {
             for name in settings.rules.keys() {
@@ -475,6 +483,7 @@ impl RuleSettings {
     /// The keys given that belong to single guardrails.
     fn own_keys(&self) -> impl Iterator<Item = &'static str> {
         [
+            ("customResources", !self.custom_resources.is_empty()),
             ("pullSecrets", self.pull_secrets.is_some()),
             ("known", self.known.is_some()),
             ("platforms", self.platforms),

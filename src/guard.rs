@@ -80,8 +80,12 @@ impl<L: Lookup> Guard<L> {
             .guardrails
             .iter()
             .filter(|guardrail| self.config.may_be_on(guardrail.entry.meta.name));
-        on.flat_map(|guardrail| guardrail.entry.meta.watches.iter().copied())
-            .collect()
+        on.flat_map(Guardrail::kinds).collect()
+    }
+
+    /// The guardrails, whether they are on or not.
+    pub(crate) fn guardrails(&self) -> &[Guardrail] {
+        &self.guardrails
     }
 
     /// Whether any guardrail that watches this kind has work in this phase, whatever the modes are.
@@ -203,10 +207,14 @@ impl<L: Lookup> Guard<L> {
 // === impl Guardrail ===
 
 impl Guardrail {
-    fn watches(&self, group: &str, kind: &str) -> Option<WatchedKind> {
+    /// The kinds that it judges.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = WatchedKind> {
         let watches = self.entry.meta.watches.iter();
-        watches
-            .copied()
+        watches.chain(self.rule.also_watches()).copied()
+    }
+
+    fn watches(&self, group: &str, kind: &str) -> Option<WatchedKind> {
+        self.kinds()
             .find(|watched| watched.group == group && watched.kind == kind)
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Review`] comes from an AdmissionRequest, a manifest or a live object, and looks the same
 //! from all three doors. It knows where pod templates lie, not what is wrong with them.
 
+pub mod custom_resource;
 pub mod image;
 pub mod patch;
 pub mod scheduling;
@@ -66,6 +67,9 @@ pub struct Review {
 
 /// A group and kind that a guardrail watches. All of them are namespaced, and the webhook is
 /// registered for that scope alone; the first that is not needs a field for its scope here.
+///
+/// The names live as long as the program: those of the catalogue are in it, and those that an
+/// operator adds are few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchedKind {
     /// API group, empty for the core group.

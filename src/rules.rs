@@ -21,6 +21,11 @@ use crate::review::{Review, WatchedKind};
 ///
 /// It is pure: no clock, no file, no environment, no socket. It asks before, and judges after.
 pub trait Rule: Send + Sync + RefUnwindSafe {
+    /// The kinds that its settings add to those of its [`Meta`].
+    fn also_watches(&self) -> &[WatchedKind] {
+        &[]
+    }
+
     /// What this guardrail must know before it can judge.
     fn questions(&self, _review: &Review) -> Vec<Question> {
         Vec::new()
@@ -39,7 +44,7 @@ pub struct Meta {
     pub summary: &'static str,
     /// The incident that it would have prevented.
     pub incident: &'static str,
-    /// The kinds of objects that it judges.
+    /// The kinds of objects that it judges, whatever its settings are.
     pub watches: &'static [WatchedKind],
     /// Whether it has patches, and so is asked by the mutating webhook too.
     pub repairs: bool,

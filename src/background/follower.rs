@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::api::ApiResource;
-use kube::discovery;
+use kube::discovery::{self, Scope};
 use kube::error::DiscoveryError;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
@@ -370,11 +370,18 @@ fn is_known(label: NamespaceLabel) -> bool {
 
 /// The kind as the API server prefers it; `None` where it serves none.
 async fn discover(client: &Client, kind: WatchedKind) -> kube::Result<Option<ApiResource>> {
-    let found = match discovery::group(client, kind.group).await {
-        Ok(group) => group.recommended_kind(kind.kind),
-        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => None,
+    let group = match discovery::group(client, kind.group).await {
+        Ok(group) => group,
+        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => return Ok(None),
         Err(error) => return Err(error),
     };
+    // The version that a group prefers need not have all of its kinds.
+    let versions = [group.preferred_version_or_latest()].into_iter();
+    let mut found = versions
+        .chain(group.versions())
+        .flat_map(|version| group.versioned_resources(version));
+    let found = found.find(|(resource, _)| resource.kind == kind.kind);
+    let found = found.filter(|(_, capabilities)| capabilities.scope == Scope::Namespaced);
     Ok(found.map(|(resource, _)| resource))
 }
 

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::report::metrics::{Metrics, ResourceLabel, RuleLabel};
 use crate::review::WatchedKind;
-use crate::rules::catalogue::CATALOGUE;
 
 /// The count. Its gauges go when it goes.
 #[derive(Debug)]
 pub(super) struct Tally {
     kinds: BTreeSet<WatchedKind>,
+    /// The kinds that each guardrail judges.
+    guardrails: BTreeMap<&'static str, Vec<WatchedKind>>,
     metrics: Arc<Metrics>,
     counts: Mutex<Counts>,
 }
@@ -25,13 +26,18 @@ struct Counts {
 // === impl Tally ===
 
 impl Tally {
-    pub(super) fn new(kinds: BTreeSet<WatchedKind>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        kinds: BTreeSet<WatchedKind>,
+        guardrails: BTreeMap<&'static str, Vec<WatchedKind>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let counts = Counts {
             waiting: kinds.clone(),
             refused: BTreeMap::new(),
         };
         let tally = Self {
             kinds,
+            guardrails,
             metrics,
             counts: Mutex::new(counts),
         };
@@ -80,12 +86,10 @@ impl Tally {
     fn update(&self, change: impl FnOnce(&mut Counts)) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut counts);
-        for entry in CATALOGUE {
-            let mut kinds = entry.meta.watches.iter();
-            if kinds.any(|kind| counts.waiting.contains(kind)) {
+        for (rule, kinds) in &self.guardrails {
+            if kinds.iter().any(|kind| counts.waiting.contains(kind)) {
                 continue;
             }
-            let rule = entry.meta.name;
             let refused = counts.refused.get(rule).copied().unwrap_or_default();
             let label = RuleLabel { rule };
             self.metrics.would_refuse.get_or_create(&label).set(refused);
@@ -126,6 +130,15 @@ fn label(kind: WatchedKind) -> ResourceLabel {
 mod tests {
     use super::*;
     use crate::review::workload::WORKLOADS;
+    use crate::rules::catalogue::CATALOGUE;
+
+    fn tally(metrics: &Arc<Metrics>) -> Tally {
+        let kinds = WORKLOADS.iter().copied().collect();
+        let guardrails = CATALOGUE
+            .iter()
+            .map(|entry| (entry.meta.name, entry.meta.watches.to_vec()));
+        Tally::new(kinds, guardrails.collect(), Arc::clone(metrics))
+    }
 
     fn series(metrics: &Metrics) -> BTreeMap<String, String> {
         let text = metrics.encode();
@@ -143,7 +156,7 @@ mod tests {
     fn a_number_is_shown_when_all_kinds_were_looked_at_and_goes_with_the_leader() {
         let metrics = Arc::new(Metrics::default());
         let (last, others) = WORKLOADS.split_last().unwrap();
-        let tally = Tally::new(WORKLOADS.iter().copied().collect(), Arc::clone(&metrics));
+        let tally = tally(&metrics);
         tally.change(&[], &["missing-image", "impossible-memory-limit"]);
         for kind in others {
             tally.looked_at(*kind);
@@ -171,7 +184,7 @@ mod tests {
     #[test]
     fn a_kind_that_was_withheld_is_not_named_when_nobody_tries_it_any_more() {
         let metrics = Arc::new(Metrics::default());
-        let tally = Tally::new(WORKLOADS.iter().copied().collect(), Arc::clone(&metrics));
+        let tally = tally(&metrics);
         let [pods, controllers, deployments, ..] = WORKLOADS else {
             panic!("{WORKLOADS:?}")
         };

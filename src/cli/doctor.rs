@@ -3,6 +3,7 @@
 //! Facts are gathered first, and then judged by checks that ask nobody.
 
 mod api;
+mod custom_resources;
 mod dry_run;
 mod facts;
 mod hooks;
@@ -157,6 +158,7 @@ fn judge(facts: &Facts) -> Vec<Check> {
     if facts.own().next().is_some() {
         checks.extend(installation::settings(facts));
         checks.extend(installation::guardrails(facts));
+        checks.extend(custom_resources::check(facts));
         checks.extend(installation::exclusions(facts));
         checks.push(reach::service(facts));
         checks.push(reach::pods(facts));

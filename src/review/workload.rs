@@ -61,7 +61,7 @@ pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
 
 /// Bytes of a name, an image reference or a limit that guardrails look at: 63, 450 and some ten are
 /// enough. What is longer is in no cluster, and would be copied into everything that is said of it.
-const LONGEST_TEXT: usize = 4096;
+pub(super) const LONGEST_TEXT: usize = 4096;
 
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug)]
@@ -84,14 +84,21 @@ pub struct Container<'a> {
 /// One place in an object that names an image.
 #[derive(Clone, Debug)]
 pub struct ImageUse<'a> {
-    /// The container, or the volume, that uses it; unique within an object.
+    /// The container, the volume or the field that uses it, which stays when a list is reordered.
     pub item: Cow<'a, str>,
     /// The reference as written.
     pub reference: &'a str,
     /// The pull policy as written.
     pub pull_policy: Option<&'a str>,
-    place: Place,
-    field: &'static str,
+    at: At,
+}
+
+/// Where an image is written.
+#[derive(Clone, Debug)]
+enum At {
+    /// In a field of an item of a PodSpec.
+    Item(Place, &'static str),
+    Pointer(String),
 }
 
 // === impl Place ===
@@ -121,11 +128,29 @@ impl<'a> Container<'a> {
 
 // === impl ImageUse ===
 
-impl ImageUse<'_> {
+impl<'a> ImageUse<'a> {
+    /// An image that is named outside of a PodSpec.
+    pub(super) fn at(
+        item: String,
+        reference: &'a str,
+        pull_policy: Option<&'a str>,
+        pointer: String,
+    ) -> Self {
+        Self {
+            item: item.into(),
+            reference,
+            pull_policy,
+            at: At::Pointer(pointer),
+        }
+    }
+
     /// Where the reference is written.
     #[must_use]
     pub fn pointer(&self) -> String {
-        format!("{}{}", self.place.pointer(), self.field)
+        match &self.at {
+            At::Item(place, field) => format!("{}{field}", place.pointer()),
+            At::Pointer(pointer) => pointer.clone(),
+        }
     }
 
     /// Whether a node that has the image starts it without asking a registry.
@@ -245,8 +270,7 @@ impl Review {
                 item: name.into(),
                 reference: image.as_str().ok_or_else(unreadable)?,
                 pull_policy: text(value, "/imagePullPolicy"),
-                place,
-                field: "/image",
+                at: At::Item(place, "/image"),
             });
         }
         let Some((base, spec)) = self.pod_spec()? else {
@@ -266,8 +290,7 @@ impl Review {
                 reference,
                 item: format!("volume {}", text(volume, "/name").unwrap_or_default()).into(),
                 pull_policy: text(volume, "/image/pullPolicy"),
-                place,
-                field: "/image/reference",
+                at: At::Item(place, "/image/reference"),
             });
         }
         Ok(images)

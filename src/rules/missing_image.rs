@@ -6,6 +6,8 @@
 //! will not say refuses nothing, unless the operator says that its "denied" holds for nodes too.
 
 mod pull_secrets;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
@@ -16,9 +18,10 @@ use crate::evidence::{
     Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question,
     Unknown,
 };
-use crate::review::Review;
+use crate::review::custom_resource::{CUSTOM_RESOURCES, CustomResource, CustomResources};
 use crate::review::image::ImageReference;
 use crate::review::workload::{ImageUse, WORKLOADS};
+use crate::review::{Review, WatchedKind};
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -26,42 +29,95 @@ pub(super) const RULE: Entry = Entry {
         name: "missing-image",
         summary: "an image tag, digest or repository that does not exist",
         incident: "S8",
-        watches: WORKLOADS,
+        watches: WATCHES,
         repairs: false,
         reads: &[Reads::Images],
-        settings: &["platforms", "pullSecrets"],
+        settings: &["customResources", "platforms", "pullSecrets"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
     build: |settings| {
+        let custom_resources = CustomResources::parse(&settings.custom_resources);
         Ok(Box::new(MissingImage {
             reads_pull_secrets: settings.pull_secrets == Some(true),
             compares_platforms: settings.platforms,
+            custom_resources: custom_resources.map_err(|error| error.to_string())?,
         }))
     },
+};
+
+/// What is made of pods, and the custom resources that name images.
+const WATCHES: &[WatchedKind] = &{
+    let mut kinds = [WORKLOADS[0]; WORKLOADS.len() + CUSTOM_RESOURCES.len()];
+    let mut index = 1;
+    while index < kinds.len() {
+        kinds[index] = if index < WORKLOADS.len() {
+            WORKLOADS[index]
+        } else {
+            CUSTOM_RESOURCES[index - WORKLOADS.len()]
+        };
+        index += 1;
+    }
+    kinds
 };
 
 struct MissingImage {
     reads_pull_secrets: bool,
     /// Whether an image must be built for a platform that a node has.
     compares_platforms: bool,
+    custom_resources: CustomResources,
+}
+
+/// An object's images that nodes would pull.
+struct Wanted<'a> {
+    images: Vec<ImageUse<'a>>,
+    /// The kind, where the object is no pod and has no pod template.
+    custom_resource: Option<&'a CustomResource>,
+    /// Whose pull secrets count, where they are read and known.
+    puller: Option<Puller>,
 }
 
 impl MissingImage {
-    /// Whose pull secrets count, where they are read and there is something to pull.
-    fn puller(&self, review: &Review, images: &[ImageUse<'_>]) -> Option<Puller> {
-        let reads = self.reads_pull_secrets && images.iter().any(is_pulled);
-        reads.then(|| review.puller().ok().flatten()).flatten()
+    fn wanted<'a>(&'a self, review: &'a Review) -> Result<Wanted<'a>, Unknown> {
+        let custom_resource = self.custom_resources.of(&review.subject);
+        let mut images = match custom_resource {
+            Some(kind) => kind.images(review)?,
+            None => review.images()?,
+        };
+        images.retain(|image| {
+            is_pulled(image) && (custom_resource.is_none() || is_verbatim(image.reference))
+        });
+        let reads = self.reads_pull_secrets && !images.is_empty();
+        Ok(Wanted {
+            images,
+            custom_resource,
+            puller: reads.then(|| review.puller().ok().flatten()).flatten(),
+        })
     }
-}
 
-impl MissingImage {
+    /// Which platforms count is only known of pods.
+    fn compares_platforms_of(&self, wanted: &Wanted<'_>) -> bool {
+        self.compares_platforms && wanted.custom_resource.is_none()
+    }
+
+    /// Whether others may see what the registry does not show us. Nobody knows with which pull secrets
+    /// an operator pulls, and some registries say "not found" to whoever may not read.
+    fn may_be_hidden(&self, state: &ImageState, wanted: &Wanted<'_>) -> bool {
+        let is_shown = match state {
+            ImageState::Denied { .. } => false,
+            ImageState::Missing(missing) => !self.reads_pull_secrets || !missing.tags.is_empty(),
+            ImageState::Exists | ImageState::Schema1 => true,
+        };
+        wanted.custom_resource.is_some() && !is_shown
+    }
+
     fn inspect(
         &self,
         image: &ImageUse<'_>,
-        puller: Option<&Puller>,
+        wanted: &Wanted<'_>,
         review: &Review,
         evidence: &Evidence,
     ) -> Result<Option<Finding>, Unknown> {
+        let puller = wanted.puller.as_ref();
         let finding = |certainty, message: String, help: String| Finding {
             certainty,
             path: image.pointer(),
@@ -86,7 +142,7 @@ impl MissingImage {
         };
         let reference = written.pulled();
         match evidence.image(&reference, puller)? {
-            ImageState::Exists if self.compares_platforms => {
+            ImageState::Exists if self.compares_platforms_of(wanted) => {
                 let platforms = evidence.image_platforms(&reference, puller)?;
                 let ImagePlatforms::Only(built) = platforms else {
                     return Ok(None);
@@ -105,9 +161,16 @@ impl MissingImage {
                 let help = "push it again with a tool of today, such as docker buildx or crane";
                 Ok(Some(finding(Certainty::Likely, message, help.to_owned())))
             }
+            state if self.may_be_hidden(state, wanted) => {
+                let why = "with which pull secrets it is pulled is not known";
+                Err(Unknown::Unavailable(why.to_owned()))
+            }
             ImageState::Missing(missing) => {
-                // Who asks the registry in any case gains nothing from what a node has.
-                let holder = if image.is_pulled_once(&written) {
+                // Who asks the registry in any case gains nothing from what a node has. How the pods of
+                // a custom resource ask is for its operator to say.
+                let may_be_held =
+                    wanted.custom_resource.is_some() || image.is_pulled_once(&written);
+                let holder = if may_be_held {
                     missing.holder.clone()?
                 } else {
                     None
@@ -140,15 +203,22 @@ impl MissingImage {
 }
 
 impl Rule for MissingImage {
+    fn also_watches(&self) -> &[WatchedKind] {
+        self.custom_resources.added()
+    }
+
     fn questions(&self, review: &Review) -> Vec<Question> {
-        let images = review.images().unwrap_or_default();
-        let puller = self.puller(review, &images);
-        let images = images.iter().filter(|image| is_pulled(image));
+        let Ok(wanted) = self.wanted(review) else {
+            return Vec::new();
+        };
+        let compares_platforms = self.compares_platforms_of(&wanted);
+        let Wanted { images, puller, .. } = wanted;
+        let images = images.iter();
         let references = images.filter_map(|image| ImageReference::parse(image.reference).ok());
         let mut questions = Vec::new();
         for image in references.map(|reference| reference.pulled()) {
             let puller = puller.clone();
-            if self.compares_platforms {
+            if compares_platforms {
                 let (image, puller) = (image.clone(), puller.clone());
                 questions.push(Question::ImagePlatforms { image, puller });
                 questions.push(Question::NodePlatforms);
@@ -160,20 +230,21 @@ impl Rule for MissingImage {
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
-        let images = match review.images() {
-            Ok(images) => images,
-            Err(reason) => return Judgement::abstain("containers", reason),
+        let wanted = match self.wanted(review) {
+            Ok(wanted) => wanted,
+            Err(reason) => return Judgement::abstain("images", reason),
         };
         let mut judgement = Judgement::default();
-        let puller = self.puller(review, &images);
-        if let Some(puller) = &puller {
+        if let Some(puller) = &wanted.puller {
             match pull_secrets::findings(review, puller, evidence) {
                 Ok(findings) => judgement.findings.extend(findings),
                 Err(reason) => judgement.add("pull secrets", Err(reason)),
             }
         }
-        for image in images.iter().filter(|image| is_pulled(image)) {
-            match self.inspect(image, puller.as_ref(), review, evidence) {
+        let runs_steps = wanted.custom_resource.is_some_and(|kind| kind.runs_steps);
+        for image in &wanted.images {
+            match self.inspect(image, &wanted, review, evidence) {
+                Ok(finding) if runs_steps => judgement.findings.extend(finding.map(unless_made)),
                 Ok(finding) => judgement.findings.extend(finding),
                 Err(reason) => {
                     let item = format!("{} ({})", image.item, printable(image.reference));
@@ -189,6 +260,27 @@ impl Rule for MissingImage {
 /// pulled, are no business of a registry.
 fn is_pulled(image: &ImageUse<'_>) -> bool {
     image.pull_policy != Some("Never") && !matches!(image.reference.trim(), "" | "auto")
+}
+
+/// What an operator hands on as it is written. Other programs have placeholders of their own (Argo's
+/// and Tekton's parameters, variables of a shell), and some operators give a name without a tag the
+/// version that they know.
+fn is_verbatim(reference: &str) -> bool {
+    let has_placeholder = ["{{", "$(", "${"]
+        .iter()
+        .any(|mark| reference.contains(mark));
+    let is_whole = |image: ImageReference| image.tag.is_some() || image.digest.is_some();
+    !has_placeholder && ImageReference::parse(reference).map_or(true, is_whole)
+}
+
+/// A finding of an object whose own steps may make the image before another one pulls it.
+fn unless_made(finding: Finding) -> Finding {
+    let help = format!("{}; or have a step before make it", finding.help);
+    Finding {
+        certainty: Certainty::Likely,
+        help,
+        ..finding
+    }
 }
 
 /// The message is the same whoever answered; the help says who did, and what there is instead.
@@ -298,6 +390,3 @@ fn printable(reference: &str) -> String {
     let clean = |char: char| if char.is_ascii_graphic() { char } else { '?' };
     reference.chars().take(200).map(clean).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,7 @@
 //! Events on what it is about.
 
 mod chosen;
+mod custom_resources;
 
 use std::collections::BTreeSet;
 use std::fs;

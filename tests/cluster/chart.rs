@@ -1,6 +1,7 @@
 //! The Helm chart: what it renders, refuses and installs, by the real Helm and a real API server.
 
 mod committed;
+pub mod custom_resources;
 mod guards;
 mod monitoring;
 mod objects;
@@ -12,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use forestall::manifest;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::control_plane::{ControlPlane, Output, run};
 use crate::go::go_program;
+use crate::site::{Site, pki};
 
 /// The files of charts/forestall/ci, without `-values.yaml`.
 const CASES: [&str; 5] = [
@@ -146,6 +150,26 @@ fn the<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     match of_kind(objects, kind)[..] {
         [object] => object,
         ref others => panic!("not one {kind}, but {others:#?}"),
+    }
+}
+
+/// Registers the chart's webhooks for the namespace of a site.
+fn register(site: &Site, objects: &[Value]) {
+    for (kind, path) in [
+        ("MutatingWebhookConfiguration", "mutate"),
+        ("ValidatingWebhookConfiguration", "validate"),
+    ] {
+        let mut configuration = the(objects, kind).clone();
+        configuration["metadata"]["name"] = json!(format!("chart-{}", site.namespace));
+        let webhook = &mut configuration["webhooks"][0];
+        webhook["clientConfig"] = json!({
+            "url": format!("https://127.0.0.1:{}/{path}", site.forestall.port),
+            "caBundle": BASE64.encode(std::fs::read(pki().path("ca.crt")).unwrap()),
+        });
+        webhook["namespaceSelector"] =
+            json!({"matchLabels": {"kubernetes.io/metadata.name": site.namespace}});
+        site.cluster
+            .must(&["apply", "-f", "-"], &configuration.to_string());
     }
 }
 

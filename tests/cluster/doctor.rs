@@ -20,6 +20,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use crate::chart::custom_resources::{WIDGET, define, widgets};
 use crate::control_plane::{ControlPlane, Output, eventually, run};
 use crate::pki::Pki;
 use crate::site::{Forestall, pki, rules};
@@ -382,11 +383,11 @@ fn text_has_a_line_for_each_check() {
     assert!(!output.success, "{output:?}");
     let text = output.stdout;
     assert!(
-        text.contains("\nerror    service         Service forestall/forestall does not exist\n"),
+        text.contains("\nerror    service           Service forestall/forestall does not exist\n"),
         "{text}"
     );
     assert!(
-        text.contains("\n                         cure: upgrade the chart"),
+        text.contains("\n                           cure: upgrade the chart"),
         "{text}"
     );
     assert!(
@@ -560,6 +561,54 @@ fn two_installations_are_told_and_one_is_chosen() {
         "registered",
         "error",
         &["in namespace nowhere", "elsewhere/forestall"],
+    );
+}
+
+#[test]
+fn a_path_of_a_custom_resource_that_no_rule_reaches_is_named() {
+    let (ward, _guard) = Ward::enter();
+    define(&ward.cluster, &[WIDGET]);
+    let in_map = |verb: &str, rest: &[&str]| {
+        let words = ["--namespace", NAMESPACE, verb, "configmap", "forestall"];
+        ward.cluster.must(&[&words, rest].concat(), "")
+    };
+    let configure = |config: &Value| {
+        let patch = json!({"data": {"config.yaml": config}}).to_string();
+        in_map("patch", &["--type=merge", "-p", &patch]);
+    };
+    let before = in_map("get", &["-o", "json"]);
+    let before: Value = serde_json::from_str(&before).unwrap();
+    let rules_with = json!({"missing-image": {"customResources": [widgets()]}});
+    configure(&json!(
+        json!({"mode": "audit", "rules": rules_with}).to_string()
+    ));
+    let unreached = ward.doctor(&[]);
+    let mut all = rules(false);
+    all.push(
+        json!({"apiGroups": ["example.com"], "apiVersions": ["*"], "resources": ["widgets"],
+                    "operations": ["CREATE", "UPDATE"], "scope": "Namespaced"}),
+    );
+    ward.register("forestall", NAMESPACE, &json!({"rules": all}));
+    let reached = ward.doctor(&[]);
+    configure(&before["data"]["config.yaml"]);
+
+    assert_eq!(unreached.status, 0, "{unreached:#?}");
+    unreached.shows(
+        "custom-resources",
+        "warning",
+        &[
+            "reaches widgets.example.com",
+            "missing-image does not see its spec.image, spec.parts[*].image",
+            "customResources",
+        ],
+    );
+    reached.shows(
+        "custom-resources",
+        "ok",
+        &[
+            "the rules reach widgets.example.com\n",
+            "not served here: 18 kinds that are built in",
+        ],
     );
 }
 

@@ -1,6 +1,7 @@
 //! The command line as a process: what people and pipelines see of it.
 
 mod bad_input;
+mod custom_resources;
 mod facts;
 mod itself;
 

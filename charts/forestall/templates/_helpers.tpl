@@ -84,8 +84,9 @@ imagePullSecrets:
 {{- $modes | uniq | toJson -}}
 {{- end -}}
 
-{{- /* The guardrails that may be on somewhere, as a JSON list out of files/catalogue.json. A namespace's
-       label can switch on what has no mode of its own, so only a guardrail's own mode switches it off. */ -}}
+{{- /* The guardrails that may be on somewhere, as a JSON list out of files/catalogue.json, with the kinds that
+       their settings add. A namespace's label can switch on what has no mode of its own, so only a guardrail's
+       own mode switches it off. */ -}}
 {{- define "forestall.guardrails" -}}
 {{- $values := .Values -}}
 {{- $on := list -}}
@@ -97,6 +98,12 @@ imagePullSecrets:
 {{- $mode := include "forestall.mode" $entry -}}
 {{- if and (eq $name $guardrail.name) (ne $mode "off") }}{{ $isOn = true }}{{ end -}}
 {{- end -}}
+{{- end -}}
+{{- range $settings.customResources -}}
+{{- $added := dict "apiGroups" (list .group) "resources" (list .plural) -}}
+{{- $rule := merge (dict "apiVersions" (list "*") "operations" (list "CREATE" "UPDATE") "scope" "Namespaced") $added -}}
+{{- $_ := set $guardrail "rules" (append $guardrail.rules $rule) -}}
+{{- $_ := set $guardrail "permissions" (append $guardrail.permissions (set $added "verbs" (list "list" "watch"))) -}}
 {{- end -}}
 {{- if $isOn }}{{ $on = append $on $guardrail }}{{ end -}}
 {{- end -}}

@@ -14,6 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroupList;
 
 use super::api::{Api, Unread};
+use super::custom_resources::{self, Resources};
 use super::dry_run::{self, Proof};
 use super::hooks::{Hook, Labels};
 use super::pods::{Pod, Runner};
@@ -67,8 +68,10 @@ pub(super) struct Facts {
     pub(super) config: Result<Config, Unread>,
     /// The certificate, in PEM, that they are given.
     pub(super) certificate: Result<(String, Vec<u8>), Unread>,
-    /// The API groups that the cluster serves.
-    pub(super) groups: Result<BTreeSet<String>, Unread>,
+    /// The API groups that the cluster serves, each with its versions.
+    pub(super) groups: Result<BTreeMap<String, Vec<String>>, Unread>,
+    /// The kinds of those groups that custom resources with images are in.
+    pub(super) resources: Result<Resources, Unread>,
     /// What became of the dry run.
     pub(super) proof: Proof,
 }
@@ -99,9 +102,11 @@ impl Facts {
             let none = || Unread::Absent("Forestall has no Pod".to_owned());
             pods.first().ok_or_else(none)
         });
+        let config = configuration(api, first.clone()).await;
         let mut facts = Self {
             now: Timestamp::now(),
-            config: configuration(api, first.clone()).await,
+            resources: custom_resources::resources(api, &groups, config.as_ref().ok()).await,
+            config,
             certificate: certificate(api, first).await,
             proof: Proof::Unknown(Unread::Absent("no dry run was made".to_owned())),
             hooks,
@@ -184,9 +189,14 @@ async fn namespaces(api: &Api) -> Result<BTreeMap<String, Labels>, Unread> {
     Ok(named.collect())
 }
 
-async fn groups(api: &Api) -> Result<BTreeSet<String>, Unread> {
+async fn groups(api: &Api) -> Result<BTreeMap<String, Vec<String>>, Unread> {
     let list: APIGroupList = api.get("/apis").await?;
-    Ok(list.groups.into_iter().map(|group| group.name).collect())
+    let named = list.groups.into_iter().map(|group| {
+        let versions = group.versions.into_iter();
+        let versions = versions.map(|version| version.version).collect();
+        (group.name, versions)
+    });
+    Ok(named.collect())
 }
 
 async fn backends(

@@ -8,6 +8,8 @@ use super::hooks::{Hook, Labels, Phase, Target};
 use crate::config::{Mode, NamespaceLabel};
 use crate::guard::SUB_RESOURCES;
 use crate::lookup::MODE_LABEL;
+use crate::review::WatchedKind;
+use crate::review::custom_resource::CUSTOM_RESOURCES;
 use crate::rules::Meta;
 use crate::rules::catalogue::CATALOGUE;
 
@@ -135,14 +137,18 @@ pub(super) fn settings(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-/// Every guardrail of this program is asked about what it watches.
+/// Every guardrail of this program is asked about what it watches. Custom resources that name images
+/// have a check of their own: most clusters serve few of them.
 pub(super) fn guardrails(facts: &Facts) -> Vec<Check> {
     const NAME: &str = "guardrails";
     let mut checks = Vec::new();
     let metas = CATALOGUE.iter().map(|entry| &entry.meta);
     for meta in metas.filter(|meta| is_on(meta, facts)) {
+        let watches = meta.watches.iter().copied();
+        let watches = watches.filter(|kind| !CUSTOM_RESOURCES.contains(kind));
+        let watches: Vec<_> = watches.collect();
         for phase in phases(facts, meta) {
-            let missing = unreached(facts, meta, phase);
+            let missing = unreached(facts, &watches, phase);
             if missing.is_empty() {
                 continue;
             }
@@ -169,7 +175,7 @@ pub(super) fn guardrails(facts: &Facts) -> Vec<Check> {
 pub(super) const VERSION: &str = concat!("forestall ", env!("CARGO_PKG_VERSION"));
 
 /// Whether a guardrail runs anywhere; where that cannot be seen, it counts as on.
-fn is_on(meta: &Meta, facts: &Facts) -> bool {
+pub(super) fn is_on(meta: &Meta, facts: &Facts) -> bool {
     let (Ok(config), Ok(namespaces)) = (&facts.config, &facts.namespaces) else {
         return true;
     };
@@ -189,10 +195,10 @@ fn phases(facts: &Facts, meta: &Meta) -> Vec<Phase> {
 }
 
 /// What a guardrail watches and no rule names, as `resource.group`.
-fn unreached(facts: &Facts, meta: &Meta, phase: Phase) -> Vec<String> {
+pub(super) fn unreached(facts: &Facts, watches: &[WatchedKind], phase: Phase) -> Vec<String> {
     let hooks: Vec<_> = facts.own().filter(|hook| hook.phase == phase).collect();
     let mut missing = Vec::new();
-    for kind in meta.watches {
+    for kind in watches {
         let mut resources = vec![kind.plural.to_owned()];
         if (kind.group, kind.kind) == ("", "Pod") {
             let parts = SUB_RESOURCES.iter();
@@ -218,7 +224,7 @@ fn unreached(facts: &Facts, meta: &Meta, phase: Phase) -> Vec<String> {
     missing
 }
 
-fn qualified(resource: &str, group: &str) -> String {
+pub(super) fn qualified(resource: &str, group: &str) -> String {
     if group.is_empty() {
         resource.to_owned()
     } else {

@@ -151,7 +151,7 @@ fn kinds(facts: &Facts) -> Vec<Check> {
     let is_served = |resource: &str| {
         let group = resource.split_once('.').map(|(_, group)| group);
         match (&facts.groups, group) {
-            (Ok(groups), Some(group)) => groups.contains(group),
+            (Ok(groups), Some(group)) => groups.contains_key(group),
             _ => true,
         }
     };

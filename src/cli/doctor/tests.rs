@@ -7,6 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use super::api::Unread;
+use super::custom_resources::Resources;
 use super::dry_run::Proof;
 use super::facts::{Backend, Endpoints, Facts, ServiceName};
 use super::hooks::{Hook, Labels, Phase};
@@ -15,6 +16,8 @@ use super::samples::Samples;
 use super::{Check, Outcome, judge};
 use crate::config::Config;
 use crate::rules::catalogue::CATALOGUE;
+
+mod custom_resources;
 
 /// An authority and a certificate by it, in PEM.
 struct Pair {
@@ -127,7 +130,8 @@ fn healthy() -> Facts {
             "secret/forestall-tls".to_owned(),
             pair.certificate.into_bytes(),
         )),
-        groups: Ok(["external-secrets.io".to_owned()].into()),
+        groups: Ok([("external-secrets.io".to_owned(), vec!["v1".to_owned()])].into()),
+        resources: Ok(Resources::new()),
         proof: made(&[("a", 3), ("b", 0)]),
     }
 }
@@ -540,7 +544,7 @@ fn a_foreign_webhook_that_nobody_answers_is_named_with_the_line_that_frees_the_c
         &facts,
         "other-webhooks",
         Outcome::Error,
-        &["does not exist", "deployments.apps"],
+        &["does not exist", "applications.argoproj.io"],
     );
     let last = facts.hooks.last_mut().unwrap();
     last.webhook.namespace_selector =

@@ -5,10 +5,15 @@ use serde_json::json;
 use super::*;
 use crate::evidence::Fact;
 
-const RULE: MissingImage = MissingImage {
-    reads_pull_secrets: false,
-    compares_platforms: false,
-};
+mod custom_resources;
+
+fn rule(reads_pull_secrets: bool, compares_platforms: bool) -> MissingImage {
+    MissingImage {
+        reads_pull_secrets,
+        compares_platforms,
+        custom_resources: CustomResources::parse(&[]).unwrap(),
+    }
+}
 
 fn review(image: &str, policy: &str) -> Review {
     Review::of_manifest(json!({
@@ -19,18 +24,18 @@ fn review(image: &str, policy: &str) -> Review {
 }
 
 fn questions(image: &str, policy: &str) -> Vec<Question> {
-    RULE.questions(&review(image, policy))
+    rule(false, false).questions(&review(image, policy))
 }
 
 fn judge(image: &str, policy: &str, answer: Option<&Result<ImageState, Unknown>>) -> Judgement {
     let review = review(image, policy);
     let mut evidence = Evidence::default();
-    for question in RULE.questions(&review) {
+    for question in rule(false, false).questions(&review) {
         if let Some(answer) = answer {
             evidence.insert(question, answer.clone().map(Fact::Image));
         }
     }
-    RULE.judge(&review, &evidence)
+    rule(false, false).judge(&review, &evidence)
 }
 
 fn no_tag(tags: &[&str]) -> ImageState {
@@ -141,10 +146,7 @@ fn registry_case_104_and_105_an_index_must_have_a_platform_that_a_node_has() {
             },
         }))
         .unwrap();
-        let rule = MissingImage {
-            reads_pull_secrets: false,
-            compares_platforms: true,
-        };
+        let rule = rule(false, true);
         let mut evidence = Evidence::default();
         for question in rule.questions(&review) {
             let answer = match &question {

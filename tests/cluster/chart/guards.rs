@@ -237,3 +237,20 @@ fn typos_are_refused_with_their_key() {
     // Another chart may have its own keys in what all charts of a release share.
     rendered(&["--set", REGISTRY, "--set", "global.storageClass=fast"]);
 }
+
+#[test]
+fn a_kind_of_custom_resources_names_itself_and_no_others() {
+    for (field, value) in [
+        ("group", ""),
+        ("group", "*"),
+        ("group", "apps"),
+        ("plural", "*"),
+        ("plural", "widgets/status"),
+        ("kind", "widgets"),
+    ] {
+        let mut entry = super::custom_resources::widgets();
+        entry[field] = value.into();
+        let rules = serde_json::json!({"missing-image": {"customResources": [entry]}});
+        refused(&[&format!("rules={rules}")], &["customResources", field]);
+    }
+}

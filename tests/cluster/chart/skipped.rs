@@ -1,16 +1,12 @@
 //! The matchConditions: what the API server does not ask about is what Forestall would never judge.
 
-use std::fs;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use forestall::review::{Door, Operation, Review};
 use serde_json::{Value, json};
 
-use super::{the, with};
+use super::{register, with};
 use crate::control_plane::eventually;
 use crate::incidents::install_definitions;
-use crate::site::{Site, deployment, pki, pod};
+use crate::site::{Site, deployment, pod};
 
 /// A namespace in which the chart's webhooks are called, as far as their conditions let them; an error
 /// in a condition refuses.
@@ -19,22 +15,7 @@ fn site() -> Site {
     // No question goes to a registry.
     let site = Site::unregistered("mode: enforce\nrules: {missing-image: {mode: off}}");
     let objects = with(&["mode=enforce", "webhooks.failurePolicy=Fail"]);
-    for (kind, path) in [
-        ("MutatingWebhookConfiguration", "mutate"),
-        ("ValidatingWebhookConfiguration", "validate"),
-    ] {
-        let mut configuration = the(&objects, kind).clone();
-        configuration["metadata"]["name"] = json!(format!("chart-{}", site.namespace));
-        let webhook = &mut configuration["webhooks"][0];
-        webhook["clientConfig"] = json!({
-            "url": format!("https://127.0.0.1:{}/{path}", site.forestall.port),
-            "caBundle": BASE64.encode(fs::read(pki().path("ca.crt")).unwrap()),
-        });
-        webhook["namespaceSelector"] =
-            json!({"matchLabels": {"kubernetes.io/metadata.name": site.namespace}});
-        site.cluster
-            .must(&["apply", "-f", "-"], &configuration.to_string());
-    }
+    register(&site, &objects);
     for (webhook, object) in [
         ("mutating", application("probe", "main")),
         ("validating", pod("probe", "128Mi")),

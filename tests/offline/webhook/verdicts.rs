@@ -12,7 +12,7 @@ use forestall::report::metrics::Metrics;
 use forestall::review::{self, Review};
 use forestall::rules::catalogue::Entry;
 use forestall::webhook::{Limits, Webhook, router};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -248,4 +248,34 @@ async fn another_configuration_holds_from_the_next_review_on() {
     assert_eq!(answer.review()["uid"], UID);
     let labels = "webhook=\"validating\",resource_kind=\"Deployment\",operation=\"CREATE\",decision=\"would_deny\",dry_run=\"false\"";
     door.counted(&format!("forestall_admission_requests_total{{{labels}}} 1"));
+}
+
+#[tokio::test]
+async fn a_kind_that_the_configuration_adds_is_judged_and_counted_by_its_name() {
+    let config = "rules: {missing-image: {customResources: [{group: example.com, kind: Widget, \
+                  plural: widgets, paths: [spec.image]}]}}";
+    let config = Config::parse("config.yaml", config).unwrap();
+    let door = Door::new(Guard::new(config, Table::default()).unwrap());
+    let object = |kind: &str| {
+        json!({"apiVersion": "example.com/v1", "kind": kind,
+               "metadata": {"name": "a", "namespace": "shop"}, "spec": {"image": "No:1"}})
+    };
+    let answer = door.validate(&create(&object("Widget"))).await;
+    let message = answer.message();
+    assert!(
+        message.contains("missing-image: spec.image has the image \"No:1\""),
+        "{message}"
+    );
+    // Whoever may create objects cannot make a series.
+    door.validate(&create(&object("Gadget"))).await.is_plain();
+    for (kind, decision) in [("Widget", "deny"), ("other", "allow")] {
+        let labels = format!(
+            "webhook=\"validating\",resource_kind=\"{kind}\",operation=\"CREATE\",decision=\"{decision}\",dry_run=\"false\""
+        );
+        door.counted(&format!("forestall_admission_requests_total{{{labels}}} 1"));
+    }
+    // The next configuration may know it no more.
+    door.webhook
+        .replace(Guard::new(Config::default(), Table::default()).unwrap());
+    door.validate(&create(&object("Widget"))).await.is_plain();
 }
