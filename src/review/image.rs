@@ -313,12 +313,12 @@ fn is_path_component(text: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_edge = |byte: Option<u8>| byte.is_some_and(alphanumeric);
     let is_separator =
-        |run: &str| matches!(run, "." | "_" | "__") || run.bytes().all(|byte| byte == b'-');
+        |run: &[u8]| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-');
     is_edge(text.bytes().next())
         && is_edge(text.bytes().last())
         && text
-            .split(|char: char| u8::try_from(char).is_ok_and(alphanumeric))
-            .filter(|run| !run.is_empty())
+            .as_bytes()
+            .split(|byte| alphanumeric(*byte))
             .all(is_separator)
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::image::{DEFAULT_TAG, ImageReference};
-use super::{Review, WatchedKind, at, text};
+use super::{Review, WatchedKind, at, keys, text};
 use crate::evidence::{Puller, Unknown};
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
@@ -186,7 +186,7 @@ impl Review {
         };
         let mut here = &*self.object;
         let mut passed = 0;
-        for key in pointer.split('/').skip(1) {
+        for key in keys(pointer) {
             passed += 1 + key.len();
             here = match here.get(key) {
                 None | Some(Value::Null) => return Ok(None),

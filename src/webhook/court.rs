@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Threads beside the workers for usual reviews, and as many again for large ones. Few: each of them
 /// may be busy for ever, and then takes its share of the processors from the workers.
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often the runtime is looked after while reviews are being judged on its workers.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How far off the timer is that [`keep_a_timer`] keeps: less than the deadlines of most reviews.
+const NEAR: Duration = Duration::from_secs(1);
 
 /// Why there is no judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +86,7 @@ impl Court {
         if places > 0 && !keep_awake(Arc::downgrade(&workers), places, runtime) {
             workers.forget_permits(places);
         }
+        tokio::spawn(keep_a_timer(Arc::downgrade(&workers)));
         Self {
             workers,
             usual: Arc::new(Semaphore::new(THREADS)),
@@ -166,6 +170,17 @@ fn keep_awake(workers: Weak<Semaphore>, places: usize, runtime: Handle) -> bool 
     };
     let thread = std::thread::Builder::new().name("forestall-awake".to_owned());
     thread.spawn(look).is_ok()
+}
+
+/// Keeps a timer in the runtime that is nearer than the deadlines of reviews.
+///
+/// A timer that is nearer than all others wakes the worker that waits for sockets and timers on
+/// behalf of all (tokio, `runtime::time::Handle::reregister`). Without this one, each deadline is
+/// such a timer, and costs a review two system calls and a switch of threads.
+async fn keep_a_timer(workers: Weak<Semaphore>) {
+    while workers.strong_count() > 0 {
+        sleep(NEAR).await;
+    }
 }
 
 // === impl Awaited ===

@@ -1,19 +1,19 @@
 //! From bytes to a [`Review`]. The uid is read before anything can fail.
 //!
 //! The API server passes objects that no JSON library reads whole (nested 9,900 deep, say), and takes
-//! an answer only with the uid of its request. So the objects stay raw text at first, whatever they
-//! are, and are read second.
+//! an answer only with the uid of its request. So where the objects cannot be read on the way, they
+//! stay raw text at first, whatever they are, and are read second.
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{self, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::object;
+use super::object::{self, Without};
 use crate::report::visible;
-use crate::review::workload::WORKLOADS;
 use crate::review::{Door, Operation, Review, Subject, text};
 
 /// Characters of a uid. The API server's are UUIDs of 36.
@@ -79,15 +79,24 @@ pub struct Head {
     pub user: String,
 }
 
-/// An AdmissionReview whose objects have not been read.
+/// An AdmissionReview.
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// All but the objects.
     pub head: Head,
     /// Why the rest of the request cannot be used, where only the uid can be read.
     pub broken: Option<String>,
-    object: Option<&'a RawValue>,
-    previous: Option<&'a RawValue>,
+    object: Option<Object<'a>>,
+    previous: Option<Object<'a>>,
+}
+
+/// An object of the request.
+#[derive(Debug)]
+enum Object<'a> {
+    /// As it came.
+    Raw(&'a RawValue),
+    /// Read on the way, without what [`object::read`] leaves out.
+    Read(Value),
 }
 
 /// A text of the request itself, which is read no further than it is used.
@@ -107,9 +116,10 @@ struct RawUid {
     uid: Option<Name>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawRequest<'a> {
+/// With `AT_ONCE`, objects that can be judged are read as they are met: an API server writes the kind
+/// and the operation before them.
+#[derive(Default)]
+struct RawRequest<'a, const AT_ONCE: bool> {
     uid: Option<Name>,
     kind: Option<RawKind>,
     sub_resource: Option<Name>,
@@ -118,10 +128,26 @@ struct RawRequest<'a> {
     operation: Option<Name>,
     user_info: Option<RawUser>,
     dry_run: Option<bool>,
-    #[serde(borrow)]
-    object: Option<&'a RawValue>,
-    #[serde(borrow)]
-    old_object: Option<&'a RawValue>,
+    object: Option<Object<'a>>,
+    old_object: Option<Object<'a>>,
+}
+
+/// The fields of a request that are read.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Field {
+    Uid,
+    Kind,
+    SubResource,
+    Name,
+    Namespace,
+    Operation,
+    UserInfo,
+    DryRun,
+    Object,
+    OldObject,
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Default, Deserialize)]
@@ -166,30 +192,37 @@ impl Verb {
 // === impl Envelope ===
 
 impl<'a> Envelope<'a> {
-    /// Reads a body.
+    /// Reads a body, and leaves its objects raw.
     ///
     /// # Errors
     /// Only where there is no uid to answer to.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let body = std::str::from_utf8(body).map_err(|_| EnvelopeError::NotUtf8)?;
-        // A derived reader would also take a list of the fields in order.
-        if !body.trim_ascii_start().starts_with('{') {
-            return Err(EnvelopeError::NotAReview("it is no JSON object".to_owned()));
+        Self::parse_text(text_of(body)?)
+    }
+
+    /// Reads a body with the objects that can be judged, in one go. Where anything is wrong with it,
+    /// it is read as [`Envelope::parse`] does.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`].
+    pub fn parse_at_once(body: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let body = text_of(body)?;
+        match serde_json::from_str::<RawReview<RawRequest<'_, true>>>(body) {
+            Ok(review) => Self::of(checked(review)?),
+            Err(_) => Self::parse_text(body),
         }
-        match serde_json::from_str::<RawReview<RawRequest<'_>>>(body) {
-            Ok(review) => {
-                let request = checked(review)?;
-                let uid = usable(request.uid.as_ref())?;
-                Ok(Self::of(uid, request))
-            }
+    }
+
+    fn parse_text(body: &'a str) -> Result<Self, EnvelopeError> {
+        match serde_json::from_str::<RawReview<RawRequest<'_, false>>>(body) {
+            Ok(review) => Self::of(checked(review)?),
             Err(error) => {
                 let error = visible::cut(&visible::one_line(&error.to_string()), 200).to_owned();
                 let not_a_review = |_| EnvelopeError::NotAReview(error.clone());
                 let review =
                     serde_json::from_str::<RawReview<RawUid>>(body).map_err(not_a_review)?;
-                let uid = usable(checked(review)?.uid.as_ref())?;
                 let head = Head {
-                    uid,
+                    uid: usable(checked(review)?.uid)?,
                     ..Head::default()
                 };
                 Ok(Self {
@@ -202,17 +235,15 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    fn of(uid: String, request: RawRequest<'a>) -> Self {
+    fn of<const AT_ONCE: bool>(request: RawRequest<'a, AT_ONCE>) -> Result<Self, EnvelopeError> {
+        let verb = request.verb();
         let kind = request.kind.unwrap_or_default();
         let user = request.user_info.and_then(|user| user.username);
         let given = |text: Option<Name>| text.map(|name| name.0).filter(|name| !name.is_empty());
-        Self {
+        Ok(Self {
             head: Head {
-                uid,
-                verb: request
-                    .operation
-                    .map(|operation| Verb::parse(&operation.0))
-                    .unwrap_or_default(),
+                uid: usable(request.uid)?,
+                verb,
                 subject: Subject {
                     group: kind.group.0,
                     version: kind.version.0,
@@ -227,27 +258,31 @@ impl<'a> Envelope<'a> {
             broken: None,
             object: request.object,
             previous: request.old_object,
-        }
+        })
     }
 
-    /// The objects as they came.
-    pub(super) fn objects(&self) -> impl Iterator<Item = &'a str> {
-        let objects = [self.object, self.previous].into_iter().flatten();
-        objects.map(RawValue::get)
+    /// The objects that are still as they came.
+    pub(super) fn raw_objects(&self) -> impl Iterator<Item = &[u8]> {
+        let objects = [&self.object, &self.previous].into_iter().flatten();
+        objects.filter_map(|object| match object {
+            Object::Raw(raw) => Some(raw.get().as_bytes()),
+            Object::Read(_) => None,
+        })
     }
 
-    /// Reads the objects of a CREATE or an UPDATE.
+    /// The objects of a CREATE or an UPDATE.
     ///
     /// # Errors
     /// Why they cannot be judged, in words.
-    pub fn review(&self, operation: Operation) -> Result<Review, String> {
-        let raw = self.object.ok_or("the request has no object")?.get();
-        let previous = self.previous.filter(|_| operation == Operation::Update);
-        let subject = &self.head.subject;
-        let mut workloads = WORKLOADS.iter();
-        let is_workload = workloads.any(|kind| subject.is(kind.group, kind.kind));
-        let object = object::read(raw, "object", is_workload)?;
-        let mut subject = subject.clone();
+    pub fn review(&mut self, operation: Operation) -> Result<Review, String> {
+        let object = self.object.take().ok_or("the request has no object")?;
+        let previous = self
+            .previous
+            .take()
+            .filter(|_| operation == Operation::Update);
+        let mut subject = self.head.subject.clone();
+        let parts = object::parts(&subject.group, &subject.kind);
+        let object = object.value("object", parts)?;
         if subject.name.is_empty() {
             let name = text(&object, "/metadata/name").filter(|name| !name.is_empty());
             let name = name.or_else(|| text(&object, "/metadata/generateName"));
@@ -259,11 +294,20 @@ impl<'a> Envelope<'a> {
             sub_resource: self.head.sub_resource.clone(),
             object: Arc::new(object),
             previous: previous
-                .map(|raw| object::read(raw.get(), "oldObject", is_workload).map(Arc::new))
+                .map(|raw| raw.value("oldObject", parts).map(Arc::new))
                 .transpose()?,
             door: Door::Admission,
         })
     }
+}
+
+fn text_of(body: &[u8]) -> Result<&str, EnvelopeError> {
+    let body = std::str::from_utf8(body).map_err(|_| EnvelopeError::NotUtf8)?;
+    // A derived reader would also take a list of the fields in order.
+    if !body.trim_ascii_start().starts_with('{') {
+        return Err(EnvelopeError::NotAReview("it is no JSON object".to_owned()));
+    }
+    Ok(body)
 }
 
 fn checked<T>(review: RawReview<T>) -> Result<T, EnvelopeError> {
@@ -275,12 +319,100 @@ fn checked<T>(review: RawReview<T>) -> Result<T, EnvelopeError> {
     review.request.ok_or_else(no_request)
 }
 
-fn usable(uid: Option<&Name>) -> Result<String, EnvelopeError> {
-    match uid.map_or("", |uid| &uid.0) {
-        "" => Err(EnvelopeError::NoUid),
+fn usable(uid: Option<Name>) -> Result<String, EnvelopeError> {
+    match uid.unwrap_or_default().0 {
+        uid if uid.is_empty() => Err(EnvelopeError::NoUid),
         uid if uid.len() > LONGEST_UID => Err(EnvelopeError::LongUid),
-        uid => Ok(uid.to_owned()),
+        uid => Ok(uid),
     }
+}
+
+// === impl Object ===
+
+impl Object<'_> {
+    fn value(self, what: &str, parts: Without) -> Result<Value, String> {
+        match self {
+            Self::Raw(raw) => object::read(raw.get(), what, parts),
+            Self::Read(value) => object::checked(value, what),
+        }
+    }
+}
+
+// === impl RawRequest ===
+
+impl<'a, const AT_ONCE: bool> RawRequest<'a, AT_ONCE> {
+    fn verb(&self) -> Verb {
+        let operation = self.operation.as_ref();
+        operation.map_or(Verb::Other, |operation| Verb::parse(&operation.0))
+    }
+
+    /// Reads an object by what is known of the request so far.
+    fn object<A: MapAccess<'a>>(&self, access: &mut A) -> Result<Option<Object<'a>>, A::Error> {
+        match (&self.kind, self.verb()) {
+            (Some(kind), Verb::Create | Verb::Update) if AT_ONCE => {
+                let parts = object::parts(&kind.group.0, &kind.kind.0);
+                let value = access.next_value_seed(parts)?;
+                Ok((!value.is_null()).then_some(Object::Read(value)))
+            }
+            _ => Ok(access.next_value::<Option<_>>()?.map(Object::Raw)),
+        }
+    }
+}
+
+impl<'de, const AT_ONCE: bool> Deserialize<'de> for RawRequest<'de, AT_ONCE> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de, const AT_ONCE: bool> Visitor<'de> for RawRequest<'de, AT_ONCE> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Self, A::Error> {
+        while let Some(field) = access.next_key()? {
+            let access = &mut access;
+            match field {
+                Field::Uid => once(&mut self.uid, "uid", access)?,
+                Field::Kind => once(&mut self.kind, "kind", access)?,
+                Field::SubResource => once(&mut self.sub_resource, "subResource", access)?,
+                Field::Name => once(&mut self.name, "name", access)?,
+                Field::Namespace => once(&mut self.namespace, "namespace", access)?,
+                Field::Operation => once(&mut self.operation, "operation", access)?,
+                Field::UserInfo => once(&mut self.user_info, "userInfo", access)?,
+                Field::DryRun => once(&mut self.dry_run, "dryRun", access)?,
+                Field::Object => {
+                    is_first(self.object.as_ref(), "object")?;
+                    self.object = self.object(access)?;
+                }
+                Field::OldObject => {
+                    is_first(self.old_object.as_ref(), "oldObject")?;
+                    self.old_object = self.object(access)?;
+                }
+                Field::Other => {
+                    access.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    place: &mut Option<T>,
+    name: &'static str,
+    access: &mut A,
+) -> Result<(), A::Error> {
+    is_first(place.as_ref(), name)?;
+    *place = access.next_value()?;
+    Ok(())
+}
+
+fn is_first<T, E: de::Error>(place: Option<&T>, name: &'static str) -> Result<(), E> {
+    place.map_or(Ok(()), |_| Err(E::duplicate_field(name)))
 }
 
 // === impl Name ===
@@ -305,5 +437,70 @@ impl Visitor<'_> for Name {
         }
         self.0.push_str(text);
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the fields in the order in which an API server writes them.
+    fn body(group: &str, kind: &str, operation: &str, object: &str, previous: &str) -> String {
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"u",
+            "kind":{{"group":"{group}","version":"v1","kind":"{kind}"}},"name":"","namespace":"shop",
+            "operation":"{operation}","userInfo":{{"username":"alice"}},"object":{object},
+            "oldObject":{previous},"dryRun":true,"options":null}}}}"#
+        )
+    }
+
+    const OBJECT: &str = r#"{"metadata":{"generateName":"web-","managedFields":[{"a":{}}]},
+        "spec":{"a":"\u003c\ud83d\ude00","a":[1,-1,0.5,1e3,null,true]},"status":{"b":2}}"#;
+
+    #[test]
+    fn an_object_that_is_read_on_the_way_gives_the_same_review() {
+        let deep = format!("{{\"spec\":{}{}}}", "[".repeat(127), "]".repeat(127));
+        let objects = [
+            OBJECT,
+            "null",
+            "{}",
+            "[]",
+            "1",
+            "\"a\"",
+            &deep,
+            "{\"a\":1e999}",
+            "{\"a\":\"\\ud800\"}",
+        ];
+        let kinds = [("apps", "Deployment"), ("argoproj.io", "Application")];
+        let operations = ["CREATE", "UPDATE", "DELETE", "CONNECT", "PATCH"];
+        for (object, previous) in objects.iter().flat_map(|a| objects.map(|b| (*a, b))) {
+            for ((group, kind), operation) in kinds
+                .iter()
+                .flat_map(|kind| operations.map(|operation| (*kind, operation)))
+            {
+                let body = body(group, kind, operation, object, previous);
+                let mut on_the_way = Envelope::parse_at_once(body.as_bytes()).unwrap();
+                let mut after = Envelope::parse(body.as_bytes()).unwrap();
+                assert_eq!(on_the_way.head, after.head, "{body}");
+                let is_create = operation == "CREATE";
+                let operation = [Operation::Update, Operation::Create][usize::from(is_create)];
+                assert_eq!(
+                    format!("{:?}", on_the_way.review(operation)),
+                    format!("{:?}", after.review(operation)),
+                    "{body}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_is_read_on_the_way_where_it_can_be_judged() {
+        let is_read = |operation, object| {
+            let body = body("apps", "Deployment", operation, object, "null");
+            let envelope = Envelope::parse_at_once(body.as_bytes()).unwrap();
+            matches!(envelope.object, Some(Object::Read(_)))
+        };
+        assert!(is_read("CREATE", OBJECT) && is_read("UPDATE", OBJECT));
+        assert!(!is_read("DELETE", OBJECT) && !is_read("CREATE", "{\"a\":1e999}"));
     }
 }

@@ -224,11 +224,22 @@ async fn open<L: Lookup + 'static>(
     by: Instant,
 ) -> Result<(Head, Task), Rejection> {
     if size == Size::Usual {
-        let Received { bytes, share } = received;
-        let envelope = Envelope::parse(&bytes)?;
-        let task = task(&guard, phase, &envelope, bytes.len(), share, |envelope| {
-            envelope.objects().map(roughly).sum()
-        })?;
+        let Received { bytes, mut share } = received;
+        // More than the objects alone take; where that is too much, they are read second.
+        let is_granted = share.grow(roughly(&bytes)).is_ok();
+        let mut envelope = if is_granted {
+            Envelope::parse_at_once(&bytes)?
+        } else {
+            Envelope::parse(&bytes)?
+        };
+        let weight = |envelope: &Envelope<'_>| {
+            if is_granted {
+                0
+            } else {
+                envelope.raw_objects().map(roughly).sum()
+            }
+        };
+        let task = task(&guard, phase, &mut envelope, bytes.len(), share, weight)?;
         return Ok((envelope.head, task));
     }
     let (sender, head) = oneshot::channel();
@@ -237,7 +248,7 @@ async fn open<L: Lookup + 'static>(
         let weight = Weight::of(&bytes);
         let envelope = share.grow(weight.envelope).map_err(Rejection::from);
         let envelope = envelope.and_then(|()| Ok(Envelope::parse(&bytes)?));
-        let envelope = match envelope {
+        let mut envelope = match envelope {
             Ok(envelope) => envelope,
             Err(rejection) => {
                 let _ = sender.send(Err(rejection));
@@ -247,7 +258,9 @@ async fn open<L: Lookup + 'static>(
         // Where nobody waits any more, nothing is lost.
         let _ = sender.send(Ok(envelope.head.clone()));
         let opened = bytes.len() + weight.envelope;
-        task(&guard, phase, &envelope, opened, share, |_| weight.objects)
+        task(&guard, phase, &mut envelope, opened, share, |_| {
+            weight.objects
+        })
     });
     let failed = |_| EnvelopeError::NotAReview("reading it failed".to_owned());
     let head = head.await.map_err(failed)??;
@@ -260,11 +273,11 @@ async fn open<L: Lookup + 'static>(
 }
 
 /// What is to be done. `opened` is the part of the share that is done with after this, and `weight`
-/// what it takes to judge.
+/// what it takes beside the share to judge.
 fn task<L: Lookup>(
     guard: &Guard<L>,
     phase: Phase,
-    envelope: &Envelope<'_>,
+    envelope: &mut Envelope<'_>,
     opened: usize,
     mut share: Share,
     weight: impl FnOnce(&Envelope<'_>) -> usize,

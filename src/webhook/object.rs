@@ -10,9 +10,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::review::workload::WORKLOADS;
+
 /// A map, without the keys that a filter leaves out.
 #[derive(Clone, Copy)]
-struct Without(
+pub(super) struct Without(
     &'static [&'static str],
     Option<(&'static str, &'static [&'static str])>,
 );
@@ -20,21 +22,38 @@ struct Without(
 /// What is left out of a workload: at the top, and in `metadata`.
 const BOOKKEEPING: Without = Without(&["status"], Some(("metadata", &["managedFields"])));
 
+/// What is left out of any other object.
+const NOTHING: Without = Without(&[], None);
+
+/// What is read of an object of this kind.
+pub(super) fn parts(group: &str, kind: &str) -> Without {
+    let mut workloads = WORKLOADS.iter();
+    let is_workload = workloads.any(|workload| (workload.group, workload.kind) == (group, kind));
+    if is_workload { BOOKKEEPING } else { NOTHING }
+}
+
 /// Reads an object.
 ///
 /// # Errors
 /// Why it cannot be judged, in words; `what` names it.
-pub(super) fn read(raw: &str, what: &str, is_workload: bool) -> Result<Value, String> {
+pub(super) fn read(raw: &str, what: &str, parts: Without) -> Result<Value, String> {
     let mut reader = serde_json::Deserializer::from_str(raw);
-    let object = if is_workload && raw.starts_with('{') {
-        BOOKKEEPING.deserialize(&mut reader)
-    } else {
-        serde::Deserialize::deserialize(&mut reader)
-    };
-    match object.and_then(|object| reader.end().map(|()| object)) {
-        Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(_) => Err(format!("{what} is no JSON object")),
-        Err(error) => Err(format!("{what} cannot be read: {error}")),
+    let object = parts.deserialize(&mut reader);
+    let object = object.and_then(|object| reader.end().map(|()| object));
+    checked(
+        object.map_err(|error| format!("{what} cannot be read: {error}"))?,
+        what,
+    )
+}
+
+/// A value that must be an object.
+///
+/// # Errors
+/// In words, if it is none; `what` names it.
+pub(super) fn checked(value: Value, what: &str) -> Result<Value, String> {
+    match value {
+        object @ Value::Object(_) => Ok(object),
+        _ => Err(format!("{what} is no JSON object")),
     }
 }
 
@@ -125,8 +144,8 @@ mod tests {
         let metadata = expected["metadata"].as_object_mut().unwrap();
         metadata.remove("managedFields");
         let text = object.to_string();
-        assert_eq!(read(&text, "object", true), Ok(expected));
-        assert_eq!(read(&text, "object", false), Ok(object));
+        assert_eq!(read(&text, "object", BOOKKEEPING), Ok(expected));
+        assert_eq!(read(&text, "object", NOTHING), Ok(object));
     }
 
     #[test]
@@ -141,15 +160,15 @@ mod tests {
             json!([{}]),
         ] {
             let object = json!({"metadata": odd, "spec": odd});
-            assert_eq!(read(&object.to_string(), "object", true), Ok(object));
+            assert_eq!(read(&object.to_string(), "object", BOOKKEEPING), Ok(object));
         }
     }
 
     #[test]
     fn what_is_left_out_must_be_json_all_the_same() {
         for broken in ["{\"status\": [}", "{\"status\": 1", "{} {}", "[]", "1", ""] {
-            for is_workload in [true, false] {
-                assert!(read(broken, "object", is_workload).is_err(), "{broken}");
+            for parts in [BOOKKEEPING, NOTHING] {
+                assert!(read(broken, "object", parts).is_err(), "{broken}");
             }
         }
     }

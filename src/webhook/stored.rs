@@ -14,7 +14,6 @@ use super::object;
 use super::weight::{Weight, roughly};
 use crate::guard::Guard;
 use crate::lookup::Lookup;
-use crate::review::workload::WORKLOADS;
 use crate::review::{Door, Operation, Review, Subject};
 use crate::verdict::{Phase, Verdict};
 
@@ -46,7 +45,7 @@ impl<L: Lookup + 'static> Webhook<L> {
         let (size, weight) = if stored.json.len() > LARGE {
             (Size::Large, Weight::of(stored.json.as_bytes()).objects)
         } else {
-            (Size::Usual, roughly(&stored.json))
+            (Size::Usual, roughly(stored.json.as_bytes()))
         };
         let share = self.memory.take(weight).map_err(|denied| match denied {
             Denied::Now => "reviews have the memory now".to_owned(),
@@ -69,9 +68,8 @@ impl<L: Lookup + 'static> Webhook<L> {
 impl Stored {
     fn review(self) -> Result<Review, String> {
         let Self { subject, json } = self;
-        let mut workloads = WORKLOADS.iter();
-        let is_workload = workloads.any(|kind| subject.is(kind.group, kind.kind));
-        let mut object = object::read(&json, "object", is_workload)?;
+        let parts = object::parts(&subject.group, &subject.kind);
+        let mut object = object::read(&json, "object", parts)?;
         // The items of a list do not carry what the list says of all of them.
         object["apiVersion"] = subject.api_version().into();
         object["kind"] = subject.kind.clone().into();

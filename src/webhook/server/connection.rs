@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::again::Again;
 use super::drain::{Phase, elsewhere};
 use super::peers::{Guest, InFlight, Peer};
 use super::{Shared, without_delay};
@@ -91,14 +92,15 @@ async fn talk(
         service_fn(|request| answer(request, Arc::clone(shared), Arc::clone(&guest.peer)));
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let mut connection = Again::new(connection);
     tokio::select! {
         // How a peer breaks off is its own affair.
-        _ = connection.as_mut() => return,
+        _ = &mut connection => return,
         () = guest.peer.closed() => {}
         () = guest.idle_for(shared.limits.idle) => {}
         () = must_move(http, guest, shared) => {}
     }
-    connection.as_mut().graceful_shutdown();
+    connection.inner().as_mut().graceful_shutdown();
     let patience = async {
         tokio::time::sleep(GOODBYE).await;
         while guest.is_busy() {
