@@ -56,6 +56,8 @@ pub(super) fn existed() -> Cache<Asked, Answer> {
         .build()
 }
 
+// === impl Inner ===
+
 impl Inner {
     pub(super) async fn probe(
         self: &Arc<Self>,

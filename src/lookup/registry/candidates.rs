@@ -20,6 +20,8 @@ pub(super) struct Candidates {
     pub(super) obstacle: Option<Obstacle>,
 }
 
+// === impl Inner ===
+
 impl Inner {
     pub(super) async fn candidates(
         &self,

@@ -1,21 +1,15 @@
 //! What is in an image: for which platforms it is built, and what it says of its process.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod guardrail;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use forestall::config::{Guardrail, Mode};
-use forestall::evidence::{Evidence, Fact, ImagePlatforms, Question};
-use forestall::guard::Guard;
-use forestall::lookup::Lookup as _;
-use forestall::lookup::files::{EvidenceFile, Files};
-use forestall::lookup::live::Live;
+use forestall::evidence::{Fact, ImagePlatforms};
 use forestall::lookup::registry::Part;
 use forestall::lookup::registry::credentials::PodCredentials;
-use forestall::review::{Door, Review};
-use forestall::rules::catalogue::Entry;
-use forestall::rules::{Certainty, Finding, Judgement, Meta, Rule};
-use forestall::verdict::{Phase, Verdict};
-use serde_json::{Value, json};
+use forestall::review::Door;
+use serde_json::json;
 
 use super::super::registry_server::Registry;
 use super::*;
@@ -441,180 +435,6 @@ async fn a_large_manifest_waits_for_other_large_ones_only() {
     tokio::select! {
         _ = slowly => panic!("what never ends came before the rest"),
         env = quickly => assert_eq!(env, "A=1"),
-    }
-}
-
-/// A guardrail that wants no debugger in production.
-struct NoDebug;
-
-static NO_DEBUG: Entry = Entry {
-    meta: Meta {
-        name: "debug-image",
-        summary: "a guardrail of a test",
-        incident: "none",
-        watches: forestall::review::workload::WORKLOADS,
-        repairs: false,
-        reads: &[],
-        settings: &[],
-        page: "",
-    },
-    build: |_| Ok(Box::new(NoDebug)),
-};
-
-fn image_of(review: &Review) -> Option<forestall::review::image::ImageReference> {
-    let image = review.object.pointer("/spec/containers/0/image")?;
-    Some(reference(image.as_str()?))
-}
-
-impl Rule for NoDebug {
-    fn questions(&self, review: &Review) -> Vec<Question> {
-        let image = image_of(review).into_iter();
-        image
-            .map(|image| Question::ImageConfig {
-                image,
-                puller: None,
-            })
-            .collect()
-    }
-
-    fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
-        let Some(image) = image_of(review) else {
-            return Judgement::default();
-        };
-        match evidence.image_config(&image, None) {
-            Ok(config) if config.env.iter().any(|variable| variable == "DEBUG=1") => Judgement {
-                findings: vec![Finding {
-                    certainty: Certainty::Proven,
-                    path: "/spec/containers/0/image".to_owned(),
-                    item: "container app".to_owned(),
-                    value: image.to_string(),
-                    magnitude: None,
-                    message: "is built for debugging".to_owned(),
-                    help: "take the other one".to_owned(),
-                    fix: None,
-                }],
-                abstained: Vec::new(),
-            },
-            Ok(_) => Judgement::default(),
-            Err(unknown) => Judgement::abstain("container app", unknown),
-        }
-    }
-}
-
-async fn judged<L: forestall::lookup::Lookup>(lookup: L, door: Door) -> Verdict {
-    let config = Config {
-        mode: Some(Mode::Enforce),
-        ..Config::default()
-    };
-    let guardrail = Guardrail {
-        entry: &NO_DEBUG,
-        rule: Box::new(NoDebug),
-    };
-    let guard = Guard::with(config, vec![guardrail], lookup);
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"containers": [{"name": "app", "image": IMAGE}]},
-    });
-    let review = Review {
-        door,
-        ..Review::of_manifest(pod).unwrap()
-    };
-    let today = jiff::civil::date(2026, 11, 26);
-    let by = Instant::now() + PATIENCE;
-    guard.consider(&review, Phase::Validate, today, by).await
-}
-
-fn live(client: RegistryClient) -> Live {
-    Live {
-        registry: Some(Arc::new(client)),
-        cluster: None,
-        argocd_version: None,
-    }
-}
-
-#[tokio::test]
-async fn a_guardrail_that_asks_for_a_configuration_abstains_once_and_judges_from_then_on() {
-    let mut store = Store::default();
-    store.image("DEBUG=1");
-    let registry = store.serve().await;
-    let lookup = live(client_of(&registry.url()));
-    let first = judged(lookup.clone(), Door::Admission).await;
-    assert_eq!(first.refusal, None);
-    let [abstained] = first.abstained.as_slice() else {
-        panic!("{:?}", first.abstained);
-    };
-    let reason = &abstained.abstention.reason;
-    assert_eq!(*reason, Unknown::BeingFetched("registry.test".to_owned()));
-    assert!(!reason.is_lasting());
-    let by = Instant::now() + PATIENCE;
-    loop {
-        let next = judged(lookup.clone(), Door::Admission).await;
-        if next.refusal.is_some() {
-            break;
-        }
-        assert!(Instant::now() < by, "{:?}", next.abstained);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-#[tokio::test]
-async fn check_waits_for_a_configuration_and_what_it_records_reads_back_equal() {
-    let mut store = Store::default();
-    let image = store.image("DEBUG=1");
-    store.index(&[("linux/amd64", &image)]);
-    let registry = store.serve().await;
-    let lookup = live(client_of(&registry.url()));
-    let files = Files::new(&Config::default(), None).with_live(lookup);
-    let platforms = Question::ImagePlatforms {
-        image: reference(IMAGE),
-        puller: None,
-    };
-    let by = Instant::now() + PATIENCE;
-    let asked = BTreeSet::from([platforms.clone()]);
-    files.gather(asked, Door::Files, by).await;
-    // The guard takes the files, so they are shown what they have learnt by another.
-    let question = Question::ImageConfig {
-        image: reference(IMAGE),
-        puller: None,
-    };
-    let asked = BTreeSet::from([question]);
-    files.gather(asked, Door::Files, by).await;
-    let recorded = files.learnt().to_yaml().unwrap();
-    let value: Value = serde_saphyr::from_str(&recorded).unwrap();
-    let expected = json!({"env": ["DEBUG=1"], "entrypoint": [], "cmd": ["serve"], "labels": {},
-                          "platforms": ["linux/amd64"]});
-    assert_eq!(value["imageConfigs"][IMAGE], expected);
-    assert!(judged(files, Door::Files).await.refusal.is_some());
-
-    let evidence = EvidenceFile::parse("r.yaml", &recorded).unwrap();
-    let offline = Files::new(&Config::default(), Some(evidence));
-    let evidence = offline
-        .gather(BTreeSet::from([platforms]), Door::Files, by)
-        .await;
-    assert!(evidence.image_platforms(&reference(IMAGE), None).is_ok());
-    assert!(judged(offline, Door::Files).await.refusal.is_some());
-}
-
-#[tokio::test]
-async fn evidence_of_platforms_alone_says_nothing_of_the_process() {
-    let files = |config: &str| {
-        let text = format!("imageConfigs: {{'{IMAGE}': {config}}}");
-        let evidence = EvidenceFile::parse("e.yaml", &text).unwrap();
-        Files::new(&Config::default(), Some(evidence))
-    };
-    let only_platforms = judged(files("{platforms: [linux/amd64]}"), Door::Files).await;
-    assert_eq!(
-        (only_platforms.refusal, only_platforms.abstained.len()),
-        (None, 1)
-    );
-    for (config, is_refused) in [
-        ("{env: [A=1, DEBUG=1]}", true),
-        ("{labels: {a: 1}}", false),
-        ("{cmd: []}", false),
-    ] {
-        let verdict = judged(files(config), Door::Files).await;
-        assert_eq!(verdict.refusal.is_some(), is_refused, "{config}");
-        assert!(verdict.abstained.is_empty(), "{config}");
     }
 }
 
