@@ -1,7 +1,6 @@
 //! What Forestall says of an image beside what kubelet and containerd make of it.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -175,6 +174,60 @@ fn digest(node: &Node, image: &str) -> String {
         .to_owned()
 }
 
+/// A namespace in which objects are refused, and one in which they are only recorded, both with the
+/// pull secret that fails kubelet.
+fn namespaces(node: &Node, release: &Release<'_>) -> [String; 2] {
+    let namespaces = [node.cluster.namespace(), node.cluster.namespace()];
+    let mode = "forestall.dev/mode=enforce";
+    let label = ["label", "namespace", &namespaces[0], mode];
+    node.cluster.must(&label, "");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "broken"},
+        "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": BROKEN_SECRET},
+    });
+    for namespace in &namespaces {
+        release.until_judged(namespace, &secret);
+    }
+    namespaces
+}
+
+impl Row {
+    /// Its object by another name.
+    fn named(&self, name: &str) -> Value {
+        let mut object = self.object.clone();
+        for place in [
+            "/metadata/name",
+            "/spec/selector/matchLabels/app",
+            "/spec/template/metadata/labels/app",
+        ] {
+            *object.pointer_mut(place).unwrap() = json!(name);
+        }
+        object
+    }
+
+    /// Waits until its Pod is as it must be, and gives the states of the containers.
+    fn ends(&self, node: &Node, namespace: &str, name: &str) -> Vec<String> {
+        let selector = format!("app={name}");
+        let place = ["--namespace", namespace, "--selector", &selector];
+        let get = [&["get", "pods", "-o", "json"], &place[..]].concat();
+        let look = || states(&serde_json::from_str(&node.cluster.must(&get, "")).unwrap());
+        eventually(self.what, || {
+            let states = look();
+            states.iter().any(|state| self.ends.contains(&&**state))
+        });
+        look()
+    }
+}
+
+/// The names of objects with an Event that they would be refused.
+fn told(node: &Node, namespace: &str) -> BTreeSet<String> {
+    let names = "jsonpath={range .items[*]}{.involvedObject.name} {end}";
+    let place = ["--namespace", namespace, "-o", names];
+    let only = ["get", "events", "--field-selector", "reason=WouldRefuse"];
+    let told = node.cluster.must(&[&only, &place[..]].concat(), "");
+    told.split_whitespace().map(ToOwned::to_owned).collect()
+}
+
 #[test]
 fn what_is_refused_ends_in_image_pull_back_off_and_what_kubelet_pulls_is_admitted() {
     let node = Turn::wait();
@@ -186,25 +239,12 @@ fn what_is_refused_ends_in_image_pull_back_off_and_what_kubelet_pulls_is_admitte
         },
     });
     let release = Release::install(&node, &values);
-    let (enforced, audited) = (node.cluster.namespace(), node.cluster.namespace());
-    let label = [
-        "label",
-        "namespace",
-        &enforced,
-        "forestall.dev/mode=enforce",
-    ];
-    node.cluster.must(&label, "");
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "broken"},
-        "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": BROKEN_SECRET},
-    });
-    for namespace in [&enforced, &audited] {
-        assert!(release.apply(namespace, &secret).success);
-    }
-    release.until_judged(&audited, &secret);
+    let [enforced, audited] = namespaces(&node, &release);
     let rows = rows(&digest(&node, "prom/prometheus:v2.55.1"));
-    let mut wrong = Vec::new();
-    let mut table = String::new();
+    let rows: BTreeMap<_, _> = (1..)
+        .map(|number| format!("row-{number}"))
+        .zip(rows)
+        .collect();
     let dry_run = [
         "--namespace",
         &enforced,
@@ -213,90 +253,43 @@ fn what_is_refused_ends_in_image_pull_back_off_and_what_kubelet_pulls_is_admitte
         "-f",
         "-",
     ];
-    let verdicts: Vec<_> = rows
-        .iter()
-        .map(|row| node.cluster.kubectl(&dry_run, &row.object.to_string()))
-        .collect();
-    for (number, row) in rows.iter().enumerate() {
-        let mut object = row.object.clone();
-        object["metadata"]["name"] = json!(format!("row-{number}"));
-        for place in [
-            "/spec/selector/matchLabels/app",
-            "/spec/template/metadata/labels/app",
-        ] {
-            *object.pointer_mut(place).unwrap() = json!(format!("row-{number}"));
-        }
-        let admitted = release.apply(&audited, &object);
+    let mut refused = BTreeSet::new();
+    for (name, row) in &rows {
+        let object = row.named(name);
+        let verdict = node.cluster.kubectl(&dry_run, &object.to_string());
+        let is_refused = verdict.stderr.contains("denied the request");
         assert!(
-            admitted.success && admitted.stderr.is_empty(),
-            "{}: {}",
-            row.what,
-            admitted.stderr
-        );
-    }
-    for (number, (row, verdict)) in rows.iter().zip(&verdicts).enumerate() {
-        let selector = format!("app=row-{number}");
-        let get = [
-            "--namespace",
-            &audited,
-            "get",
-            "pods",
-            "--selector",
-            &selector,
-            "-o",
-            "json",
-        ];
-        let look = || states(&serde_json::from_str(&node.cluster.must(&get, "")).unwrap());
-        eventually(row.what, || {
-            look()
-                .iter()
-                .any(|state| row.ends.contains(&state.as_str()))
-        });
-        let seen = look();
-        let refused = verdict.stderr.contains("denied the request");
-        assert!(
-            refused || verdict.success,
+            is_refused || verdict.success,
             "{}: {}",
             row.what,
             verdict.stderr
         );
+        if is_refused {
+            refused.insert(name.clone());
+        }
+        let admitted = release.apply(&audited, &object);
+        let is_silent = admitted.success && admitted.stderr.is_empty();
+        assert!(is_silent, "{}: {}", row.what, admitted.stderr);
+    }
+    let mut wrong = Vec::new();
+    for (name, row) in &rows {
+        let states = row.ends(&node, &audited, name);
+        let is_refused = refused.contains(name);
+        let said = if is_refused { "refused" } else { "admitted" };
         let image = &row.object["spec"]["template"]["spec"]["containers"][0]["image"];
-        let said = if refused { "refused" } else { "admitted" };
-        writeln!(
-            table,
-            "{said:<9} {:<28} {:<40} {image}",
-            seen.join(", "),
+        println!(
+            "{said:<9} {:<36} {:<40} {image}",
+            states.join(", "),
             row.what
-        )
-        .unwrap();
-        let runs = seen.iter().any(|state| state == "Running");
-        if refused != row.refused || refused && runs {
-            wrong.push(format!("{}: {said}; {}", row.what, verdict.stderr));
+        );
+        let runs = states.iter().any(|state| state == "Running");
+        if is_refused != row.refused || is_refused && runs {
+            wrong.push(row.what);
         }
     }
-    println!("{table}");
     assert!(wrong.is_empty(), "{wrong:#?}");
     // The leader says the same of what is stored.
-    let expected: BTreeSet<_> = rows
-        .iter()
-        .enumerate()
-        .filter(|(_, row)| row.refused)
-        .map(|(number, _)| format!("row-{number}"))
-        .collect();
-    let path = "jsonpath={range .items[*]}{.involvedObject.name}{'\n'}{end}";
-    let told = [
-        "--namespace",
-        &audited,
-        "get",
-        "events",
-        "--field-selector",
-        "reason=WouldRefuse",
-        "-o",
-        path,
-    ];
     eventually("an Event on each Deployment that would be refused", || {
-        let told = node.cluster.must(&told, "");
-        let told: BTreeSet<_> = told.lines().map(ToOwned::to_owned).collect();
-        told == expected
+        told(&node, &audited) == refused
     });
 }

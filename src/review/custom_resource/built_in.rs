@@ -43,7 +43,8 @@ pub(super) const BUILT_IN: &[BuiltIn] = &[
         SERVER,
     ),
     // opentelemetry-operator, internal/manifests/collector/container.go and
-    // apis/v1beta1/common.go; apis/v1alpha1/instrumentation_types.go.
+    // apis/v1beta1/common.go; apis/v1alpha1/instrumentation_types.go. Not the image of
+    // spec.targetAllocator, which runs only where its `enabled` says so.
     operator(
         [
             "opentelemetry.io",
@@ -54,7 +55,6 @@ pub(super) const BUILT_IN: &[BuiltIn] = &[
             "spec.image",
             "spec.initContainers[*].image",
             "spec.additionalContainers[*].image",
-            "spec.targetAllocator.image",
         ],
     ),
     operator(
