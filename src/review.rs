@@ -204,8 +204,8 @@ pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
     keys(pointer).try_fold(value, |here, key| here.get(key))
 }
 
-/// The keys of such a pointer. They are short, so looking at each byte takes a third of the time that
-/// [`str::split`] takes.
+/// The keys of such a pointer. They are short, so looking at each byte takes less than half of what the
+/// search of [`str::split`] takes.
 fn keys(pointer: &str) -> impl Iterator<Item = &str> {
     let mut rest = pointer.strip_prefix('/');
     std::iter::from_fn(move || {

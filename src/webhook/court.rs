@@ -175,8 +175,8 @@ fn keep_awake(workers: Weak<Semaphore>, places: usize, runtime: Handle) -> bool 
 /// Keeps a timer in the runtime that is nearer than the deadlines of reviews.
 ///
 /// A timer that is nearer than all others wakes the worker that waits for sockets and timers on
-/// behalf of all (tokio, `runtime::time::Handle::reregister`). Without this one, each deadline is
-/// such a timer, and costs a review two system calls and a switch of threads.
+/// behalf of all (tokio, `runtime::time::Handle::reregister`). Without this one, many a deadline is
+/// such a timer, and costs a review a system call and a switch of threads.
 async fn keep_a_timer(workers: Weak<Semaphore>) {
     while workers.strong_count() > 0 {
         sleep(NEAR).await;

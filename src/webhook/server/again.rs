@@ -2,7 +2,8 @@
 //!
 //! An HTTP/1 connection does so for each request: its service asks for the body, which the connection
 //! is to read. A task that wakes itself goes to the end of its worker's queue, and another worker is
-//! woken to help: two system calls and a switch of threads or two, which cost more than to judge.
+//! woken to help, which often wakes a third. With one connection that was four switches of threads
+//! for each review, where one is enough.
 
 use std::pin::Pin;
 use std::sync::Arc;
