@@ -169,7 +169,8 @@ fn matches(glob: &str, label: &str) -> bool {
 /// Host with port, and path, of what follows `https://`.
 fn split(schemeless: &str) -> Option<(String, String)> {
     let (address, fragment) = schemeless.split_once('#').unwrap_or((schemeless, ""));
-    unescape(fragment)?;
+    // Of what is thrown away, only the `%` must be right.
+    unescaped(fragment)?;
     if address.bytes().any(|byte| byte.is_ascii_control()) {
         return None;
     }
@@ -184,7 +185,7 @@ fn split(schemeless: &str) -> Option<(String, String)> {
             if !user.bytes().all(is_valid) {
                 return None;
             }
-            unescape(user)?;
+            unescaped(user)?;
             host
         }
         None => authority,
@@ -223,6 +224,11 @@ fn read_host(host: &str) -> Option<String> {
 
 /// Puts in the bytes that `%` and two digits stand for. What is no text then is for no image.
 fn unescape(text: &str) -> Option<String> {
+    String::from_utf8(unescaped(text)?).ok()
+}
+
+/// The bytes; none where `%` stands before something else.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
@@ -230,7 +236,7 @@ fn unescape(text: &str) -> Option<String> {
         bytes.push(u8::from_str_radix(digits, 16).ok()?);
         bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]
