@@ -61,7 +61,7 @@ impl<F: Future + Unpin> Future for Again<F> {
         signal.task.register(context.waker());
         for _ in 0..MOST_POLLS {
             signal.is_polling.store(true, SeqCst);
-            signal.is_woken.store(false, SeqCst);
+            signal.is_woken.swap(false, SeqCst);
             let polled = Pin::new(&mut *future).poll(&mut Context::from_waker(waker));
             // In this order: whoever still sees it polling has set `is_woken` before.
             signal.is_polling.store(false, SeqCst);
