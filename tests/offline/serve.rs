@@ -143,12 +143,15 @@ impl Serve {
         TlsConnector::from(trust).connect(name, stream).await
     }
 
-    fn complaints(&self) -> Vec<String> {
-        let log = self.log.lock().unwrap();
-        let errors = log.iter().filter(|line| line["level"] == "ERROR");
-        errors
-            .map(|line| line["message"].as_str().unwrap().to_owned())
-            .collect()
+    /// What it has complained of, once there is something: a metric is seen sooner than a line of the log.
+    async fn complaints(&self) -> Vec<String> {
+        waited(|| {
+            let log = self.log.lock().unwrap();
+            let errors = log.iter().filter(|line| line["level"] == "ERROR");
+            let messages = errors.map(|line| line["message"].as_str().unwrap().to_owned());
+            Some(messages.collect::<Vec<_>>()).filter(|complaints| !complaints.is_empty())
+        })
+        .await
     }
 
     /// Waits until it has heard a signal.

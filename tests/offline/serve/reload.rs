@@ -16,7 +16,7 @@ async fn case_76_a_configuration_that_became_wrong_leaves_the_old_one_in_force()
     serve.until_metric("forestall_config_valid 0").await;
     assert!(!serve.admits_512m().await, "enforced as before");
     assert_eq!(serve.admin("/readyz").await, (200, "ok\n".to_owned()));
-    let complaints = serve.complaints();
+    let complaints = serve.complaints().await;
     let [complaint] = complaints.as_slice() else {
         panic!("{complaints:?}");
     };
@@ -79,7 +79,7 @@ async fn files_that_the_configuration_names_are_read_again_too() {
     std::fs::write(&file, "server = 5").unwrap();
     serve.signal("HUP");
     serve.until_metric("forestall_config_valid 0").await;
-    let complaints = serve.complaints();
+    let complaints = serve.complaints().await;
     let expected = format!("hostsDirectory: {}: server is no string; ", file.display());
     assert!(complaints[0].starts_with(&expected), "{complaints:?}");
 
