@@ -280,9 +280,10 @@ async fn the_account_may_do_what_the_program_does_and_nothing_else() {
 fn the_notes_tell_what_happens_now_and_how_to_stop_it() {
     let notes = |settings: &[&str]| {
         let all = [&[REGISTRY], settings].concat().join(",");
+        // Other tests may have a Service in the namespace forestall, which Helm would not take over.
         let arguments = [
             "--namespace",
-            "forestall",
+            "platform",
             "--dry-run=client",
             "--set",
             &all,
@@ -296,7 +297,7 @@ fn the_notes_tell_what_happens_now_and_how_to_stop_it() {
     for words in [
         "Mode: audit (it records what enforce would refuse, and changes nothing",
         "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration forestall --ignore-not-found",
-        "helm test forestall --namespace forestall",
+        "helm test forestall --namespace platform",
         "--set mode=enforce",
         "changes pass without being judged",
         "leaves the Lease forestall and the Secret forestall-tls",
@@ -311,7 +312,7 @@ fn the_notes_tell_what_happens_now_and_how_to_stop_it() {
     for words in [
         "Mode: enforce (it refuses what is proven to fail",
         "guarded kinds are refused until the first Pod is Ready, at most 30 s",
-        "kube-system, kube-node-lease, forestall, cni and all other kinds stay writable",
+        "kube-system, kube-node-lease, platform, cni and all other kinds stay writable",
     ] {
         assert!(closed.contains(words), "{words:?} is not in {closed}");
     }
