@@ -281,13 +281,7 @@ fn the_notes_tell_what_happens_now_and_how_to_stop_it() {
     let notes = |settings: &[&str]| {
         let all = [&[REGISTRY], settings].concat().join(",");
         // Other tests may have a Service in the namespace forestall, which Helm would not take over.
-        let arguments = [
-            "--namespace",
-            "platform",
-            "--dry-run=client",
-            "--set",
-            &all,
-        ];
+        let arguments = ["--namespace", "platform", "--dry-run=client", "--set", &all];
         let output = helm("install", &arguments, Some(ControlPlane::shared()));
         assert!(output.success, "{}", output.stderr);
         let (_, notes) = output.stdout.split_once("NOTES:\n").unwrap();
