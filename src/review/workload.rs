@@ -119,6 +119,12 @@ impl<'a> Container<'a> {
         at(self.value, MEMORY_LIMIT).filter(|limit| !limit.is_null())
     }
 
+    fn mounts(&self, volume: &str) -> bool {
+        let mounts = self.value.get("volumeMounts").and_then(Value::as_array);
+        let mut mounts = mounts.into_iter().flatten();
+        mounts.any(|mount| text(mount, "/name") == Some(volume))
+    }
+
     /// Where its memory limit lies in the object.
     #[must_use]
     pub fn memory_limit_pointer(&self) -> String {
@@ -254,13 +260,15 @@ impl Review {
         }))
     }
 
-    /// Every image that the node would pull: containers and image volumes.
+    /// Every image without which a container does not start: its own, and those of the image volumes
+    /// that it mounts.
     ///
     /// # Errors
     /// As [`Review::containers`].
     pub fn images(&self) -> Result<Vec<ImageUse<'_>>, Unknown> {
         let mut images = Vec::new();
-        for Container { name, value, place } in self.containers()? {
+        let containers = self.containers()?;
+        for &Container { name, value, place } in &containers {
             let Some(image) = value.get("image").filter(|image| !image.is_null()) else {
                 continue;
             };
@@ -281,6 +289,12 @@ impl Review {
             let Some(reference) = text(volume, "/image/reference") else {
                 continue;
             };
+            // kubelet starts a container whose mounts it has, whatever became of other volumes
+            // (Kubernetes 1.37, pkg/kubelet/kuberuntime `toKubeContainerImageVolumes`).
+            let name = text(volume, "/name").unwrap_or_default();
+            if !containers.iter().any(|container| container.mounts(name)) {
+                continue;
+            }
             let list = "volumes";
             let place = Place { base, list, index };
             for field in ["/name", "/image/reference"] {
@@ -288,7 +302,7 @@ impl Review {
             }
             images.push(ImageUse {
                 reference,
-                item: format!("volume {}", text(volume, "/name").unwrap_or_default()).into(),
+                item: format!("volume {name}").into(),
                 pull_policy: text(volume, "/image/pullPolicy"),
                 at: At::Item(place, "/image/reference"),
             });
@@ -320,9 +334,9 @@ mod tests {
             "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"},
             "spec": {"jobTemplate": {"spec": {"template": {"spec": {
                 "initContainers": [{"name": "init", "image": "a"}, {"name": "sidecar", "image": "b", "restartPolicy": "Always"}],
-                "containers": [{"name": "main", "image": "c", "imagePullPolicy": "Never"}],
+                "containers": [{"name": "main", "image": "c", "imagePullPolicy": "Never", "volumeMounts": [{"name": "model"}]}],
                 "ephemeralContainers": [{"name": "debug", "image": "d"}],
-                "volumes": [{"name": "empty", "emptyDir": {}}, {"name": "model", "image": {"reference": "e"}}],
+                "volumes": [{"name": "empty", "emptyDir": {}}, {"name": "model", "image": {"reference": "e"}}, {"name": "unused", "image": {"reference": "f"}}],
             }}}}},
         })).unwrap();
         let images = review.images().unwrap();

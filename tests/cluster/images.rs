@@ -253,6 +253,8 @@ fn registry_case_102_an_image_volume_is_judged() {
     let with_volume = |tag: &str| {
         let mut pod = with_image(pod("app", "128Mi"), "1.0.0", "Always");
         pod["spec"]["volumes"] = json!([{"name": "model", "image": {"reference": image(tag)}}]);
+        pod["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "model", "mountPath": "/model"}]);
         dry_run(&site, &pod)
     };
     let output = with_volume("1.0.0");

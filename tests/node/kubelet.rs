@@ -13,8 +13,8 @@ const NO_DIGEST: &str = "sha256:111111111111111111111111111111111111111111111111
 /// It fails kubelet: its "auth" is not base64.
 const BROKEN_SECRET: &str = r#"{"auths": {"registry.example.com": {"auth": "robot:pass"}}}"#;
 
-/// How a container ends that kubelet can start, for it has no program: it was pulled.
-const PULLED: &[&str] = &["Running", "RunContainerError", "CrashLoopBackOff", "Error"];
+/// What becomes of a container whose image was pulled. Those of the registry have no program.
+const PULLED: &[&str] = &["Running", "CreateContainerError", "RunContainerError"];
 const NOT_PULLED: &[&str] = &["ImagePullBackOff", "ErrImagePull"];
 const INVALID: &[&str] = &["InvalidImageName"];
 
@@ -49,6 +49,12 @@ fn rows(digest: &str) -> Vec<Row> {
     let pause = format!("{REGISTRY_NAME}/pause:1");
     let volume =
         |reference: &str| json!({"volumes": [{"name": "data", "image": {"reference": reference}}]});
+    let mounted = |reference: &str| {
+        let mut spec = volume(reference);
+        let mounts = json!([{"name": "data", "mountPath": "/data"}]);
+        spec["containers"] = json!([{"name": "app", "image": pause, "volumeMounts": mounts}]);
+        spec
+    };
     let init = |image: &str| json!({"initContainers": [{"name": "first", "image": image}]});
     let secret = json!({"imagePullSecrets": [{"name": "broken"}]});
     vec![
@@ -126,10 +132,19 @@ fn rows(digest: &str) -> Vec<Row> {
         ),
         with(
             of("case 102: an image volume", &pause, false, &["Running"]),
-            &volume(there),
+            &mounted(&pause),
         ),
         with(
             of("case 102: a missing image volume", &pause, true, NOT_PULLED),
+            &mounted("prom/prometheus:v9"),
+        ),
+        with(
+            of(
+                "a missing one that nobody mounts",
+                &pause,
+                false,
+                &["Running"],
+            ),
             &volume("prom/prometheus:v9"),
         ),
         with(
