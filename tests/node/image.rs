@@ -10,7 +10,7 @@ use crate::control_plane::run;
 use crate::node_under_test::{REGISTRY, TAG, Turn};
 
 /// The most that an image may have, unpacked, in bytes.
-const LARGEST: u64 = 25 << 20;
+const LARGEST: u64 = 25_000_000;
 
 /// What the registry has under this path of the repository.
 async fn get(path: &str) -> Vec<u8> {
