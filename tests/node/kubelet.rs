@@ -41,6 +41,7 @@ fn with(mut row: Row, spec: &Value) -> Row {
     row
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows(digest: &str) -> Vec<Row> {
     let there = "prom/prometheus:v2.55.1";
     let pause = format!("{REGISTRY_NAME}/pause:1");
