@@ -24,6 +24,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -379,7 +380,7 @@ impl Starter {
             Arc::new(spec)
         };
         let resource = "customresourcedefinitions.apiextensions.k8s.io";
-        self.objects::<CustomResourceDefinition, _>(resource, only, spec)
+        self.objects::<CustomResourceDefinition, _, _>(resource, only, spec)
     }
 
     fn argocd(&mut self) -> ArgoCd {
@@ -387,30 +388,38 @@ impl Starter {
         let named = config()
             .labels(argocd::PART_OF)
             .fields(&format!("metadata.name={}", argocd::PARAMETERS));
-        let version = |controller| argocd::version(&controller);
-        let flag = |parameters| argocd::server_side_diff(&parameters);
+        let version = |controller: DynamicObject| argocd::version(&controller);
+        let flag = |parameters: DynamicObject| argocd::server_side_diff(&parameters);
         ArgoCd {
             controllers: [
-                self.objects::<StatefulSet, _>("statefulsets.apps", labelled.clone(), version),
-                self.objects::<Deployment, _>("deployments.apps", labelled, version),
+                self.objects::<StatefulSet, _, _>("statefulsets.apps", labelled.clone(), version),
+                self.objects::<Deployment, _, _>("deployments.apps", labelled, version),
             ],
-            server_side_diff: self.objects::<ConfigMap, _>("configmaps", named, flag),
+            server_side_diff: self.objects::<ConfigMap, _, _>("configmaps", named, flag),
         }
     }
 
-    /// Untyped objects: a field of an unexpected type must not hide all others of the list.
-    fn objects<K, T>(
+    /// Objects of kind `K`, read as `O`: one that asks little of their types, for a field of an
+    /// unexpected type must not hide all others of the list.
+    fn objects<K, O, T>(
         &mut self,
         resource: &'static str,
         config: watcher::Config,
-        keep: impl Fn(DynamicObject) -> T + Send + Sync + 'static,
+        keep: impl Fn(O) -> T + Send + Sync + 'static,
     ) -> Arc<Watched<T>>
     where
         K: Resource<DynamicType = ()>,
+        O: Resource<DynamicType = ApiResource>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
         T: Debug + Send + Sync + 'static,
     {
         let kind = ApiResource::erase::<K>(&());
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+        let api: Api<O> = Api::all_with(self.client.clone(), &kind);
         self.follow(resource, move || watcher(api.clone(), config.clone()), keep)
     }
 

@@ -8,10 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
-use kube::Resource;
-use kube::api::ApiResource;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use tokio::task::JoinSet;
 
 use super::watched::Watched;
@@ -59,12 +56,13 @@ impl Images {
             }
         };
         let of_node = marks.clone();
-        let nodes = starter.holdings::<Node, _>("nodes", config(), move |mut node| NodeSeen {
-            images: of_node(&node),
-            platform: platform(&mut node),
-        });
-        let running = config().fields(NOT_ENDED);
-        let pods = starter.holdings::<Pod, _>("pods", running, move |pod| marks(&pod));
+        let nodes =
+            starter.objects::<Node, _, _>("nodes", paged(), move |mut node: Holdings| NodeSeen {
+                images: of_node(&node),
+                platform: platform(&mut node),
+            });
+        let running = paged().fields(NOT_ENDED);
+        let pods = starter.objects::<Pod, _, _>("pods", running, move |pod: Holdings| marks(&pod));
         Self {
             nodes,
             pods,
@@ -74,32 +72,16 @@ impl Images {
     }
 }
 
+fn paged() -> watcher::Config {
+    config().page_size(PAGE)
+}
+
 fn platform(node: &mut Holdings) -> Option<Platform> {
     let labels = node.metadata.labels.as_mut()?;
     Some(Platform {
         os: labels.remove(OS_LABEL)?,
         architecture: labels.remove(ARCHITECTURE_LABEL)?,
     })
-}
-
-// === impl Starter ===
-
-impl Starter {
-    fn holdings<K, T>(
-        &mut self,
-        resource: &'static str,
-        config: watcher::Config,
-        keep: impl Fn(Holdings) -> T + Send + Sync + 'static,
-    ) -> Arc<Watched<T>>
-    where
-        K: Resource<DynamicType = ()>,
-        T: std::fmt::Debug + Send + Sync + 'static,
-    {
-        let kind = ApiResource::erase::<K>(&());
-        let api: Api<Holdings> = Api::all_with(self.client.clone(), &kind);
-        let config = config.page_size(PAGE);
-        self.follow(resource, move || watcher(api.clone(), config.clone()), keep)
-    }
 }
 
 // === impl ClusterView ===
