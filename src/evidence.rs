@@ -15,7 +15,7 @@ use serde_json::Value;
 pub use self::image::{
     Holder, ImageConfig, ImagePlatforms, ImageState, Missing, MissingPart, Platform,
 };
-use crate::review::image::ImageReference;
+use crate::image::ImageReference;
 
 /// Something that a guardrail must know before it can judge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

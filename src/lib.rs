@@ -27,6 +27,8 @@ pub mod duration;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod evidence;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod image;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod manifest;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod quantity;

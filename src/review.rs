@@ -4,7 +4,6 @@
 //! from all three doors. It knows where pod templates lie, not what is wrong with them.
 
 pub mod custom_resource;
-pub mod image;
 pub mod patch;
 pub mod scheduling;
 pub mod workload;

@@ -27,7 +27,7 @@ use crate::evidence::{
     Evidence, Fact, Holder, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Missing,
     MissingPart, Platform, PullSecret, PullSecretState, Puller, Question, Unknown,
 };
-use crate::review::image::{ImageReference, Repository};
+use crate::image::{ImageReference, Repository};
 use crate::review::workload::DEFAULT_ACCOUNT;
 use crate::review::{Door, Subject, text};
 

@@ -8,7 +8,7 @@ use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
 use serde::{Deserialize, Deserializer};
 
-use crate::review::image::ImageReference;
+use crate::image::ImageReference;
 
 /// What cri-dockerd writes before the digest of an image (Kubernetes, "Container Images").
 const DOCKER_PREFIX: &str = "docker-pullable://";

@@ -16,8 +16,8 @@ use crate::config::NamespaceLabel;
 use crate::evidence::{
     Evidence, Fact, Holder, ImageState, PullSecret, PullSecretState, Puller, Question, Unknown,
 };
+use crate::image::ImageReference;
 use crate::review::Door;
-use crate::review::image::ImageReference;
 
 /// Registries, and the cluster where there is one.
 #[derive(Clone)]

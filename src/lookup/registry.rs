@@ -59,9 +59,9 @@ pub use self::transport::ClientError;
 use self::transport::Transport;
 use crate::config::Config;
 use crate::evidence::{Fact, ImageState, Unknown};
+use crate::image::ImageReference;
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::Door;
-use crate::review::image::ImageReference;
 
 /// Hosts that are remembered as readable.
 const MOST_HOSTS: usize = 1024;

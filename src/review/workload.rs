@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::image::{DEFAULT_TAG, ImageReference};
 use super::{Review, WatchedKind, at, keys, text};
 use crate::evidence::{Puller, Unknown};
+use crate::image::{DEFAULT_TAG, ImageReference};
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
 const TEMPLATES: &[(WatchedKind, &str)] = &[

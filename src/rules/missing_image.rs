@@ -18,8 +18,8 @@ use crate::evidence::{
     Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question,
     Unknown,
 };
+use crate::image::ImageReference;
 use crate::review::custom_resource::{CUSTOM_RESOURCES, CustomResource, CustomResources};
-use crate::review::image::ImageReference;
 use crate::review::workload::{ImageUse, WORKLOADS};
 use crate::review::{Review, WatchedKind};
 

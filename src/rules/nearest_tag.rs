@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use self::version::Version;
-use crate::review::image::is_tag;
+use crate::image::is_tag;
 
 /// How many suggestions a message can hold.
 const MOST: usize = 3;

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use super::catalogue::Entry;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{Evidence, MemoryOutcome, MemoryRecord, Question, Scalar, Unknown};
+use crate::image::ImageReference;
 use crate::quantity::{Quantity, display_bytes};
-use crate::review::image::ImageReference;
 use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
 use crate::review::{Review, Subject, text};
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use forestall::evidence::{Holder, Unknown};
-use forestall::review::image::ImageReference;
+use forestall::image::ImageReference;
 use forestall::rules::Reads;
 use kube::Client;
 use serde_json::{Value, json};

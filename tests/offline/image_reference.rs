@@ -1,6 +1,6 @@
 //! Our reading of image references against the Go library that nodes use.
 
-use forestall::review::image::ImageReference;
+use forestall::image::ImageReference;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use forestall::config::Config;
 use forestall::evidence::{ImageState, Missing, MissingPart, Unknown};
+use forestall::image::ImageReference;
 use forestall::lookup::registry::{HostSettings, RegistryClient};
 use forestall::report::metrics::Metrics;
-use forestall::review::image::ImageReference;
 use tokio::time::Instant;
 
 use super::scripted::{Asked, Reply, Scripted};

@@ -6,7 +6,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::evidence::Unknown;
-use crate::review::image::ImageReference;
+use crate::image::ImageReference;
 
 /// The component that compares Applications with the cluster; a stateful set, or a deployment where
 /// its clusters are distributed dynamically (Argo CD, operator-manual/dynamic-cluster-distribution).

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use super::watched::Watched;
 use super::{ClusterView, Starter, config};
 use crate::evidence::{Holder, Platform, Unknown};
+use crate::image::ImageReference;
 use crate::lookup::holdings::Holdings;
-use crate::review::image::ImageReference;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 
 /// Objects of one page of a list, which is held as text while it is read. A node with fifty images is

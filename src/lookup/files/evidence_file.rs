@@ -10,8 +10,8 @@ use crate::evidence::{
     Fact, Holder, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Platform, Question,
     Scalar, Unknown,
 };
+use crate::image::{ImageReference, Repository};
 use crate::quantity::Quantity;
-use crate::review::image::{ImageReference, Repository};
 use crate::review::patch::escape;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 

@@ -17,8 +17,8 @@ use super::manifest::{ABSENT, Found};
 use super::obstacle::Obstacle;
 use super::{Asked, Inner};
 use crate::evidence::{Fact, ImageState, Missing, Unknown};
+use crate::image::ImageReference;
 use crate::review::Door;
-use crate::review::image::ImageReference;
 
 /// The most time for one image, with token and confirmation.
 const PROBE: Duration = Duration::from_secs(3);

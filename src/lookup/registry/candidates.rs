@@ -8,7 +8,7 @@ use super::Inner;
 use super::credentials::{Credential, PodCredentials};
 use super::endpoint::ANONYMOUS;
 use super::obstacle::Obstacle;
-use crate::review::image::ImageReference;
+use crate::image::ImageReference;
 
 /// Credentials that are tried for one image. A pull secret can hold thousands.
 const MOST_CREDENTIALS: usize = 8;

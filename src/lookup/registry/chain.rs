@@ -17,8 +17,8 @@ use super::tags::{self, MOST_PAGES};
 use super::token::Tokens;
 use super::transport::Transport;
 use crate::evidence::{Fact, ImageState, Missing};
+use crate::image::ImageReference;
 use crate::report::metrics::{Metrics, RegistryLabel};
-use crate::review::image::ImageReference;
 
 /// One image, and what it takes to ask for it.
 pub(super) struct Asking<'a> {

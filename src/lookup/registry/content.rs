@@ -26,7 +26,7 @@ use super::obstacle::Obstacle;
 use super::session::Session;
 use super::transport::{MOST_REDIRECTS, body, rest};
 use crate::evidence::{Fact, ImageConfig, ImagePlatforms, Platform};
-use crate::review::image::{Repository, is_digest};
+use crate::image::{Repository, is_digest};
 
 /// The types of manifests that list other manifests.
 const INDEXES: &[&str] = &[

@@ -53,7 +53,7 @@ impl Drop for UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::review::image::ImageReference;
+    use crate::image::ImageReference;
 
     #[test]
     fn an_errand_is_begun_again_when_it_has_ended() {

@@ -20,7 +20,7 @@ use super::session::Session;
 use super::tags::{self, MOST_PAGES, Tags};
 use super::transport::{MOST_REDIRECTS, body, is_page, rest};
 use crate::evidence::{ImageState, Missing, MissingPart};
-use crate::review::image::{ImageReference, is_digest};
+use crate::image::{ImageReference, is_digest};
 
 /// Bytes of a manifest; a larger one is none to a node (containerd, `MaxManifestSize`).
 const LONGEST_MANIFEST: u64 = 4 * 1024 * 1024;

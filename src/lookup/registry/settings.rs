@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::address::check_configured;
 use super::endpoint::{DOCKER_HUB_ALIASES, literal, origin, own_address};
-use crate::review::image::{ImageReference, is_domain};
+use crate::image::{ImageReference, is_domain};
 use crate::review::patch::escape;
 
 /// How a registry is reached.

@@ -11,7 +11,7 @@ use super::complaint::{self, is_about_repository};
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::transport::{MOST_REDIRECTS, body, is_page};
-use crate::review::image::is_tag;
+use crate::image::is_tag;
 
 /// Pages that are asked for.
 pub(super) const MOST_PAGES: usize = 5;

@@ -63,7 +63,7 @@ impl Keyring {
         self.0.is_empty()
     }
 
-    /// The credentials for a repository, written as [`crate::review::image::Repository`] shows it,
+    /// The credentials for a repository, written as [`crate::image::Repository`] shows it,
     /// in the order in which they are tried.
     #[must_use]
     pub fn lookup(&self, repository: &str) -> Vec<Arc<Credential>> {

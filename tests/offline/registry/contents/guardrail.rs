@@ -33,7 +33,7 @@ static NO_DEBUG: Entry = Entry {
     build: |_| Ok(Box::new(NoDebug)),
 };
 
-fn image_of(review: &Review) -> Option<forestall::review::image::ImageReference> {
+fn image_of(review: &Review) -> Option<forestall::image::ImageReference> {
     let image = review.object.pointer("/spec/containers/0/image")?;
     Some(reference(image.as_str()?))
 }

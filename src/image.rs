@@ -15,7 +15,7 @@ const LEGACY_DEFAULT_DOMAIN: &str = "index.docker.io";
 /// The prefix of Docker Hub's own images, which nobody writes.
 const OFFICIAL_PREFIX: &str = "library/";
 /// The tag that a reference without tag and digest stands for.
-pub(super) const DEFAULT_TAG: &str = "latest";
+pub(crate) const DEFAULT_TAG: &str = "latest";
 /// Bytes of a repository path (distribution/reference `RepositoryNameTotalLengthMax`).
 const LONGEST_PATH: usize = 255;
 /// Bytes of a tag (OCI distribution specification, "Pulling manifests").
