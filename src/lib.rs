@@ -37,6 +37,8 @@ pub mod review;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod rules;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod tree;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod verdict;
 
 pub mod admin;
