@@ -19,9 +19,10 @@ use forestall::evidence::{Evidence, Fact, ImageState, MemoryRecord, Question, Un
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
-use forestall::review::{Door, Operation};
+use forestall::review::{Door, Operation, Review};
+use forestall::tree::Bound;
 use forestall::verdict::Phase;
-use forestall::webhook::envelope::Envelope;
+use forestall::webhook::envelope::{Envelope, text_of};
 use forestall::webhook::{self, Limits, Webhook};
 use http_body_util::BodyExt;
 use jiff::civil::date;
@@ -58,13 +59,18 @@ impl Lookup for Known {
     }
 }
 
+fn review(body: &Arc<String>) -> Review {
+    let bound = Bound::of(body.as_bytes());
+    let mut envelope = Envelope::parse(body, bound).expect("an envelope");
+    envelope.review(Operation::Create).expect("a review")
+}
+
 /// From the bytes to the object.
 fn decode(criterion: &mut Criterion) {
     criterion.bench_function("decode", |bencher| {
         bencher.iter(|| {
-            let body = black_box(REVIEW.as_bytes());
-            let mut envelope = Envelope::parse_at_once(body).expect("an envelope");
-            envelope.review(Operation::Create).expect("a review")
+            let body = black_box(REVIEW.as_bytes()).to_vec();
+            review(&text_of(body).expect("a text"))
         });
     });
 }
@@ -73,8 +79,7 @@ fn decode(criterion: &mut Criterion) {
 fn judge(criterion: &mut Criterion) {
     let runtime = runtime();
     let guard = guard();
-    let mut envelope = Envelope::parse_at_once(REVIEW.as_bytes()).expect("an envelope");
-    let review = envelope.review(Operation::Create).expect("a review");
+    let review = review(&Arc::new(REVIEW.to_owned()));
     let today = date(2026, 1, 6);
     let consider = || {
         let by = Instant::now() + Duration::from_secs(1);

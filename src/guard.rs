@@ -277,10 +277,7 @@ fn settled(
 ) -> Result<(Review, Patch), String> {
     let fix = record.finding.fix.clone().unwrap_or_default();
     let object = patch::apply(&review.object, &fix).map_err(|error| error.to_string())?;
-    let patched = Review {
-        object: Arc::new(object),
-        ..review.clone()
-    };
+    let patched = review.with_object(Arc::new(object));
     let identity = |finding: &Finding| (finding.item.clone(), finding.value.clone());
     for guardrail in asked {
         let name = guardrail.entry.meta.name;

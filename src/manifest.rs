@@ -7,12 +7,14 @@
 //! stricter.
 
 mod json;
+mod marked;
 mod scalar;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde_json::Value;
+use self::marked::Marked;
+use crate::tree::{Node, Tree};
 
 /// Bytes of a file; in memory it is up to some 50 times as large. The API server takes 3 MiB per
 /// request (k8s.io/apiserver `MaxRequestBodyBytes`), and a file may hold many objects.
@@ -41,10 +43,11 @@ pub struct Position {
 #[derive(Clone, Debug)]
 pub struct Document {
     /// The object.
-    pub object: Value,
+    pub object: Arc<Tree>,
     /// Where it begins.
     pub start: Position,
-    marks: Marks,
+    /// Where each node of the object is written.
+    marks: Box<[Mark]>,
 }
 
 /// Why a file, or a document in it, cannot be read.
@@ -59,19 +62,11 @@ pub struct ManifestError {
     pub message: String,
 }
 
-/// Where a value, and all that is in it, is written.
-#[derive(Clone, Debug, Default)]
-struct Marks {
-    position: Position,
-    children: Children,
-}
-
-#[derive(Clone, Debug, Default)]
-enum Children {
-    #[default]
-    None,
-    List(Vec<Marks>),
-    Map(BTreeMap<String, Marks>),
+/// A position in half of the memory: files have at most 32 MiB.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    line: u32,
+    column: u32,
 }
 
 /// A mistake at a place.
@@ -84,8 +79,26 @@ struct Problem {
 /// What has been read so far.
 struct Reader<'a> {
     file: &'a str,
+    /// The text of the file as far as it is UTF-8.
+    source: Arc<String>,
     documents: Vec<Document>,
     errors: Vec<ManifestError>,
+}
+
+/// What a document, or an item of a list, turns out to be.
+enum What<'t> {
+    Object,
+    /// Its items, and what those are that do not say so themselves.
+    List(Node<'t>, Option<Like<'t>>),
+    Nothing,
+    Other,
+}
+
+/// Kind and version of the items of a list: a `PodList` need not name those of its Pods.
+#[derive(Clone, Copy)]
+struct Like<'t> {
+    kind: &'t str,
+    version: &'t str,
 }
 
 /// Lines of a file that are one document.
@@ -99,8 +112,26 @@ struct Chunk<'a> {
 /// The items of a List are documents of their own; documents that are empty are left out.
 #[must_use]
 pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<ManifestError>) {
+    // What follows something else than UTF-8 in a document of its own can be read all the same.
+    let readable = bytes.utf8_chunks().next();
+    let readable = readable.map_or("", |chunk| chunk.valid());
+    read_shared(file, bytes, Arc::new(readable.to_owned()))
+}
+
+/// The same for a text whose values the documents may share.
+#[must_use]
+pub fn read_text(file: &str, text: &Arc<String>) -> (Vec<Document>, Vec<ManifestError>) {
+    read_shared(file, text.as_bytes(), Arc::clone(text))
+}
+
+fn read_shared(
+    file: &str,
+    bytes: &[u8],
+    source: Arc<String>,
+) -> (Vec<Document>, Vec<ManifestError>) {
     let mut reader = Reader {
         file,
+        source,
         documents: Vec::new(),
         errors: Vec::new(),
     };
@@ -115,15 +146,17 @@ impl Document {
     /// Where the value at a JSON pointer (RFC 6901) is written; the nearest parent where it is not.
     #[must_use]
     pub fn locate(&self, pointer: &str) -> Position {
-        let mut marks = &self.marks;
-        for token in pointer.split('/').skip(1) {
-            let token = token.replace("~1", "/").replace("~0", "~");
-            match marks.child(&token) {
-                Some(child) => marks = child,
+        let mut node = self.object.root();
+        let tokens = pointer.match_indices('/').map(|(start, _)| start);
+        for start in tokens {
+            let end = pointer[start + 1..].find('/');
+            let token = &pointer[start..end.map_or(pointer.len(), |end| start + 1 + end)];
+            match node.at(token) {
+                Some(child) => node = child,
                 None => break,
             }
         }
-        marks.position
+        self.marks[node.index()].into()
     }
 }
 
@@ -148,25 +181,23 @@ impl Position {
     }
 }
 
-// === impl Marks ===
+// === impl Mark ===
 
-impl Marks {
-    fn child(&self, token: &str) -> Option<&Self> {
-        match &self.children {
-            Children::None => None,
-            Children::List(items) => items.get(token.parse::<usize>().ok()?),
-            Children::Map(entries) => entries.get(token),
+impl From<Position> for Mark {
+    fn from(position: Position) -> Self {
+        let short = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            line: short(position.line),
+            column: short(position.column),
         }
     }
+}
 
-    /// The items of the list under a key.
-    fn take_items(self) -> Vec<Self> {
-        let Children::Map(mut entries) = self.children else {
-            return Vec::new();
-        };
-        match entries.remove("items").map(|items| items.children) {
-            Some(Children::List(items)) => items,
-            _ => Vec::new(),
+impl From<Mark> for Position {
+    fn from(mark: Mark) -> Self {
+        Self {
+            line: mark.line as usize,
+            column: mark.column as usize,
         }
     }
 }
@@ -192,10 +223,10 @@ impl Reader<'_> {
         }
         // kubectl takes what begins with a brace for JSON objects, until one of the first two turns
         // out to be none.
-        let objects = json::read(bytes);
+        let objects = json::read(&self.source);
         let count = objects.values.len();
-        for (object, marks) in objects.values {
-            self.add(object, marks);
+        for object in objects.values {
+            self.add(object);
         }
         match objects.problem {
             None => {}
@@ -232,10 +263,10 @@ impl Reader<'_> {
                 .plus_lines(chunk.first_line - 1),
             message: "this is no UTF-8; save the file as UTF-8".to_owned(),
         })?;
-        let Some(parsed) = yaml::read(text, chunk.first_line)? else {
+        let Some(parsed) = yaml::read(&self.source, text, chunk.first_line)? else {
             return Ok(());
         };
-        self.add(parsed.value, parsed.marks);
+        self.add(parsed.object);
         match parsed.ignored {
             None => Ok(()),
             Some(position) => Err(Problem {
@@ -284,39 +315,43 @@ impl Reader<'_> {
     }
 
     /// Adds an object, or the items of a list as `FlattenListVisitor` of k8s.io/cli-runtime does.
-    fn add(&mut self, mut value: Value, marks: Marks) {
-        let start = marks.position;
-        let Value::Object(object) = &mut value else {
-            if !value.is_null() {
-                let message = "this is no object; write apiVersion, kind and metadata".to_owned();
-                self.fail(start, message);
-            }
-            return;
-        };
-        let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
-        let (kind, version) = (text("kind").to_owned(), text("apiVersion").to_owned());
-        let is_list = matches!(object.get("items"), Some(Value::Array(_) | Value::Null));
-        let Some(item_kind) = kind.strip_suffix("List").filter(|_| is_list) else {
-            return self.documents.push(Document {
-                object: value,
-                start,
-                marks,
-            });
-        };
-        let Some(Value::Array(items)) = object.remove("items") else {
-            return;
-        };
-        for (mut item, marks) in items.into_iter().zip(marks.take_items()) {
-            // A PodList need not name the kind of its items.
-            if let Value::Object(item) = &mut item {
-                let named = item.contains_key("kind") || item.contains_key("apiVersion");
-                if !named && !item_kind.is_empty() {
-                    item.insert("kind".to_owned(), item_kind.into());
-                    item.insert("apiVersion".to_owned(), version.clone().into());
-                }
-            }
-            self.add(item, marks);
+    fn add(&mut self, object: Marked) {
+        let root = object.tree.root();
+        let start = object.position(root);
+        match what(root, None) {
+            What::List(items, like) => self.add_items(&object, items, like),
+            What::Object => self.push(object, start),
+            What::Nothing => {}
+            What::Other => self.refuse(start),
         }
+    }
+
+    fn add_items(&mut self, list: &Marked, items: Node<'_>, like: Option<Like<'_>>) {
+        for item in items.items() {
+            let start = list.position(item);
+            match what(item, like) {
+                What::List(items, like) => self.add_items(list, items, like),
+                What::Object => {
+                    let like = like.filter(|_| !is_named(item));
+                    self.push(list.part(item, like), start);
+                }
+                What::Nothing => {}
+                What::Other => self.refuse(start),
+            }
+        }
+    }
+
+    fn push(&mut self, object: Marked, start: Position) {
+        self.documents.push(Document {
+            object: Arc::new(object.tree),
+            start,
+            marks: object.marks,
+        });
+    }
+
+    fn refuse(&mut self, position: Position) {
+        let message = "this is no object; write apiVersion, kind and metadata";
+        self.fail(position, message.to_owned());
     }
 
     fn fail(&mut self, position: Position, message: String) {
@@ -326,6 +361,34 @@ impl Reader<'_> {
             message,
         });
     }
+}
+
+/// What a document, or an item of a list, is.
+fn what<'t>(value: Node<'t>, like: Option<Like<'t>>) -> What<'t> {
+    if value.is_null() {
+        return What::Nothing;
+    }
+    if !value.is_map() {
+        return What::Other;
+    }
+    let text = |key: &str| value.get(key).and_then(Node::as_str).unwrap_or_default();
+    let Like { kind, version } = like.filter(|_| !is_named(value)).unwrap_or_else(|| Like {
+        kind: text("kind"),
+        version: text("apiVersion"),
+    });
+    let items = value.get("items");
+    let items = items.filter(|items| items.is_list() || items.is_null());
+    match (kind.strip_suffix("List"), items) {
+        (Some(kind), Some(items)) => {
+            let like = (!kind.is_empty()).then_some(Like { kind, version });
+            What::List(items, like)
+        }
+        _ => What::Object,
+    }
+}
+
+fn is_named(object: Node<'_>) -> bool {
+    object.get("kind").is_some() || object.get("apiVersion").is_some()
 }
 
 /// The bytes of white space up to the next text or line.
@@ -339,7 +402,7 @@ fn end_of_line(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -444,13 +507,16 @@ mod tests {
                     List\nitems: []\n---\nkind: List\nitems:\n---\nkind: Box\nitems: [1]\n";
         let (documents, errors) = read("file.yaml", text.as_bytes());
         assert_eq!(errors, []);
-        let objects: Vec<_> = documents.iter().map(|document| &document.object).collect();
+        let objects: Vec<_> = documents
+            .iter()
+            .map(|document| document.object.root().to_value())
+            .collect();
         let expected = [
-            &json!({"kind": "A"}),
-            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}}),
-            &json!({"kind": "C"}),
-            &json!({"kind": "NameList", "items": {}}),
-            &json!({"kind": "Box", "items": [1]}),
+            json!({"kind": "A"}),
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}}),
+            json!({"kind": "C"}),
+            json!({"kind": "NameList", "items": {}}),
+            json!({"kind": "Box", "items": [1]}),
         ];
         assert_eq!(objects, expected);
         assert_eq!(documents[1].start, Position { line: 8, column: 5 });
@@ -462,12 +528,15 @@ mod tests {
     fn a_broken_document_hides_no_other() {
         let text = "a: 1\n---\nb: [\n---\nc: 1\n--- d: 2\ne: 3\n---\n- f\n---\ng: *x\n---\nh: \t1\n---\ni:\n\t- 1\n";
         let (documents, errors) = read("file.yaml", text.as_bytes());
-        let objects: Vec<_> = documents.iter().map(|document| &document.object).collect();
+        let objects: Vec<_> = documents
+            .iter()
+            .map(|document| document.object.root().to_value())
+            .collect();
         let expected = [
-            &json!({"a": 1}),
-            &json!({"c": 1}),
-            &json!({"e": 3}),
-            &json!({"h": 1}),
+            json!({"a": 1}),
+            json!({"c": 1}),
+            json!({"e": 3}),
+            json!({"h": 1}),
         ];
         assert_eq!(objects, expected);
         let places: Vec<_> = errors.iter().map(|error| error.position.line).collect();
@@ -555,7 +624,7 @@ mod tests {
             (block(127), block(128)),
             (json(126), json(127)),
         ] {
-            let text = only(&deepest).object.to_string();
+            let text = only(&deepest).object.root().to_string();
             assert!(serde_json::from_str::<Value>(&text).is_ok());
             let (documents, errors) = read("file.yaml", too_deep.as_bytes());
             assert_eq!((documents.len(), errors.len()), (0, 1), "{too_deep:.20}");
@@ -604,9 +673,10 @@ mod tests {
         fn json_means_what_serde_json_says(value in value()) {
             let value = json!({ "a": value });
             for text in [value.to_string(), format!("{value:#}")] {
-                prop_assert_eq!(&only(&text).object, &value);
+                prop_assert_eq!(only(&text).object.root().to_value(), value.clone());
                 // As YAML too.
-                prop_assert_eq!(&only(&format!("# comment\n{text}")).object, &value);
+                let yaml = only(&format!("# comment\n{text}"));
+                prop_assert_eq!(yaml.object.root().to_value(), value.clone());
             }
         }
     }

@@ -4,7 +4,7 @@
 //! v0.37.2); tests/offline/quantity.rs holds this parser to it. Only whole bytes are kept: no
 //! guardrail asks for less.
 
-use serde_json::Value;
+use crate::tree::Node;
 use thiserror::Error;
 
 /// What a suffix multiplies with: 10 or 2 to a power.
@@ -95,11 +95,11 @@ impl Quantity {
     ///
     /// # Errors
     /// What the API server refuses.
-    pub fn from_json(value: &Value) -> Result<Self, QuantityError> {
-        match value {
-            Value::Null => Ok(Self(0)),
-            Value::String(text) => Self::parse(text.trim()),
-            _ => Self::parse(&value.to_string()),
+    pub fn from_json(value: Node<'_>) -> Result<Self, QuantityError> {
+        match value.as_str() {
+            _ if value.is_null() => Ok(Self(0)),
+            Some(text) => Self::parse(text.trim()),
+            None => Self::parse(&value.to_string()),
         }
     }
 
@@ -286,6 +286,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::tree::Tree;
 
     fn bytes(text: &str) -> i128 {
         Quantity::parse(text).unwrap().bytes()
@@ -340,14 +341,12 @@ mod tests {
             (json!(null), 0),
             (json!(-1), -1),
         ] {
-            assert_eq!(
-                Quantity::from_json(&value).unwrap().bytes(),
-                expected,
-                "{value}"
-            );
+            let read = Quantity::from_json(Tree::from(&value).root()).unwrap();
+            assert_eq!(read.bytes(), expected, "{value}");
         }
         for value in [json!(true), json!([]), json!({}), json!("")] {
-            assert!(Quantity::from_json(&value).is_err(), "{value}");
+            let read = Quantity::from_json(Tree::from(&value).root());
+            assert!(read.is_err(), "{value}");
         }
     }
 

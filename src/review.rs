@@ -8,9 +8,11 @@ pub mod patch;
 pub mod scheduling;
 pub mod workload;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use self::workload::Pod;
+use crate::evidence::Unknown;
+use crate::tree::{Node, Tree};
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +59,13 @@ pub struct Review {
     /// `ephemeralcontainers` or `resize`, where the request is for such a part of a Pod.
     pub sub_resource: Option<String>,
     /// The object as it would be stored.
-    pub object: Arc<Value>,
+    pub object: Arc<Tree>,
     /// The object that it replaces.
-    pub previous: Option<Arc<Value>>,
+    pub previous: Option<Arc<Tree>>,
     /// How it came to us.
     pub door: Door,
+    /// What several guardrails want of the pod template, made when the first asks.
+    pod: OnceLock<Result<Pod, Unknown>>,
 }
 
 /// A group and kind that a guardrail watches. All of them are namespaced, and the webhook is
@@ -86,17 +90,17 @@ impl Subject {
     ///
     /// # Errors
     /// Names the field that is missing.
-    pub fn of(object: &Value) -> Result<Self, &'static str> {
-        let api_version = text(object, "/apiVersion").ok_or("apiVersion is missing")?;
-        let kind = text(object, "/kind").ok_or("kind is missing")?;
+    pub fn of(object: Node<'_>) -> Result<Self, &'static str> {
+        let text = |pointer| object.text_at(pointer);
+        let api_version = text("/apiVersion").ok_or("apiVersion is missing")?;
+        let kind = text("/kind").ok_or("kind is missing")?;
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let name =
-            text(object, "/metadata/name").or_else(|| text(object, "/metadata/generateName"));
+        let name = text("/metadata/name").or_else(|| text("/metadata/generateName"));
         Ok(Self {
             group: group.to_owned(),
             version: version.to_owned(),
             kind: kind.to_owned(),
-            namespace: text(object, "/metadata/namespace")
+            namespace: text("/metadata/namespace")
                 .filter(|namespace| !namespace.is_empty())
                 .map(ToOwned::to_owned),
             name: name.unwrap_or_default().to_owned(),
@@ -123,32 +127,71 @@ impl Subject {
 // === impl Review ===
 
 impl Review {
+    /// A review of an object that replaces nothing.
+    #[must_use]
+    pub fn new(operation: Operation, subject: Subject, object: Arc<Tree>, door: Door) -> Self {
+        Self {
+            operation,
+            subject,
+            sub_resource: None,
+            object,
+            previous: None,
+            door,
+            pod: OnceLock::new(),
+        }
+    }
+
     /// A review of an object that is new, as a file holds it.
     ///
     /// # Errors
     /// Names the field that is missing.
-    pub fn of_manifest(object: Value) -> Result<Self, &'static str> {
-        Ok(Self {
-            operation: Operation::Create,
-            subject: Subject::of(&object)?,
-            sub_resource: None,
-            object: Arc::new(object),
-            previous: None,
-            door: Door::Files,
-        })
+    pub fn of_manifest(object: impl Into<Tree>) -> Result<Self, &'static str> {
+        Self::of_shared(&Arc::new(object.into()))
+    }
+
+    /// The same for an object that others hold too.
+    ///
+    /// # Errors
+    /// As [`Review::of_manifest`].
+    pub fn of_shared(object: &Arc<Tree>) -> Result<Self, &'static str> {
+        let (operation, object) = (Operation::Create, Arc::clone(object));
+        let subject = Subject::of(object.root())?;
+        Ok(Self::new(operation, subject, object, Door::Files))
+    }
+
+    /// The same request with another object.
+    #[must_use]
+    pub fn with_object(&self, object: Arc<Tree>) -> Self {
+        Self {
+            object,
+            pod: OnceLock::new(),
+            ..self.clone()
+        }
     }
 
     /// The same request seen from the object that is replaced, so that it can be judged alike.
     #[must_use]
     pub fn of_previous(&self) -> Option<Self> {
-        self.previous.as_ref().map(|previous| Self {
-            operation: self.operation,
-            subject: self.subject.clone(),
+        let previous = self.previous.as_ref()?;
+        let (subject, previous) = (self.subject.clone(), Arc::clone(previous));
+        Some(Self {
             sub_resource: self.sub_resource.clone(),
-            object: previous.clone(),
-            previous: None,
-            door: self.door,
+            ..Self::new(self.operation, subject, previous, self.door)
         })
+    }
+
+    /// Changes the object as a test wants it.
+    #[cfg(test)]
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut serde_json::Value)) {
+        let mut object = self.root().to_value();
+        change(&mut object);
+        *self = self.with_object(Arc::new(object.into()));
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn root(&self) -> Node<'_> {
+        self.object.root()
     }
 
     /// Whether nothing but metadata or status differs from what is replaced.
@@ -159,78 +202,51 @@ impl Review {
         let Some(previous) = &self.previous else {
             return false;
         };
-        let (Value::Object(now), Value::Object(before)) = (&*self.object, &**previous) else {
-            return false;
-        };
-        let content = |key: &&String| !matches!(key.as_str(), "metadata" | "status");
-        now.keys()
-            .filter(content)
-            .all(|key| now.get(key) == before.get(key))
-            && before
-                .keys()
-                .filter(content)
-                .all(|key| now.contains_key(key))
+        let (now, before) = (self.root(), previous.root());
+        let content = |(key, _): &(&str, Node<'_>)| !matches!(*key, "metadata" | "status");
+        let (mut in_now, mut in_before) = (
+            now.entries().filter(content),
+            before.entries().filter(content),
+        );
+        now.is_map()
+            && before.is_map()
+            && in_now.all(|(key, _)| now.get(key) == before.get(key))
+            && in_before.all(|(key, _)| now.get(key).is_some())
     }
 
     /// Whether a controller makes this object from another one, which was judged itself.
     #[must_use]
     pub fn has_controller(&self) -> bool {
-        self.owner_references()
-            .any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+        let owners = self.owner_references();
+        let is_true = |owner: Node<'_>| owner.get("controller").and_then(Node::as_bool);
+        owners
+            .filter_map(is_true)
+            .any(|is_controller| is_controller)
     }
 
     /// The entries of metadata.ownerReferences.
-    pub fn owner_references(&self) -> impl Iterator<Item = &Value> {
-        at(&self.object, "/metadata/ownerReferences")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
+    pub fn owner_references(&self) -> impl Iterator<Item = Node<'_>> {
+        let owners = self.root().at("/metadata/ownerReferences");
+        owners.into_iter().flat_map(Node::items)
     }
 
     /// The value of an annotation.
     #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        at(&self.object, "/metadata/annotations")?
-            .get(name)?
-            .as_str()
+        self.root().at("/metadata/annotations")?.get(name)?.as_str()
     }
-}
-
-/// The value at a JSON pointer that leads through maps only, by keys without `~`. Every review takes
-/// many such looks, and [`Value::pointer`] copies each key.
-#[must_use]
-pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    keys(pointer).try_fold(value, |here, key| here.get(key))
-}
-
-/// The keys of such a pointer. They are short, so looking at each byte takes less than half of what the
-/// search of [`str::split`] takes.
-fn keys(pointer: &str) -> impl Iterator<Item = &str> {
-    let mut rest = pointer.strip_prefix('/');
-    std::iter::from_fn(move || {
-        let here = rest?;
-        let end = here.bytes().position(|byte| byte == b'/');
-        rest = end.map(|end| &here[end + 1..]);
-        Some(end.map_or(here, |end| &here[..end]))
-    })
-}
-
-/// The string at such a pointer.
-#[must_use]
-pub fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
-    at(value, pointer).and_then(Value::as_str)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn update(previous: Value, object: Value) -> Review {
         let mut review = Review::of_manifest(object).unwrap();
         review.operation = Operation::Update;
-        review.previous = Some(Arc::new(previous));
+        review.previous = Some(Arc::new(previous.into()));
         review
     }
 
@@ -246,15 +262,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_leads_through_maps_only() {
-        let value = json!({"a": {"b": "c", "": 1}, "l": ["x"]});
-        assert_eq!(text(&value, "/a/b"), Some("c"));
-        assert_eq!(at(&value, "/a/"), Some(&json!(1)));
-        assert_eq!(at(&value, ""), Some(&value));
-        assert_eq!((at(&value, "/l/0"), at(&value, "/a/b/c")), (None, None));
-    }
-
-    #[test]
     fn a_removed_part_is_a_change() {
         let before = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}});
         let after = json!({"apiVersion": "v1", "kind": "ConfigMap"});
@@ -263,10 +270,8 @@ mod tests {
 
     #[test]
     fn the_subject_of_a_core_object_has_no_group() {
-        let subject = Subject::of(
-            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "a-"}}),
-        );
-        let subject = subject.unwrap();
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "a-"}});
+        let subject = Subject::of(Tree::from(pod).root()).unwrap();
         assert_eq!(
             (
                 subject.group.as_str(),

@@ -9,6 +9,7 @@
 
 mod read;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::Value;
 
-pub(crate) use self::read::{Builder, Skipped};
+pub(crate) use self::read::{Builder, Open, Skipped};
 
 /// A JSON value that owns its text.
 #[derive(Clone)]
@@ -57,29 +58,64 @@ enum Slot {
     },
 }
 
-/// The bytes that the nodes of a text take at most. Each key and each value but the first comes after
-/// one of these characters.
-#[must_use]
-pub(crate) fn most_bytes(json: &[u8]) -> usize {
-    most_nodes(json) * size_of::<Slot>()
+/// What a JSON text becomes at most, counted before it is read. What stands in strings counts as if it
+/// were JSON too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Keys and values: each but the first comes after a comma, a colon or an opening bracket.
+    pub nodes: usize,
+    /// Bytes of strings with escapes, once they are read. An escape stands for at least one byte less
+    /// than it has; one by number, of six bytes, for at most three.
+    pub unescaped: usize,
 }
+
+/// How often the strings with escapes exist while they are read: in the tree, and in the reader, whose
+/// scratch space grows by doubling.
+const COPIES_OF_UNESCAPED: usize = 4;
 
 /// Bytes that are counted at a time: as many as a byte can count, in whole vector registers.
 const CHUNK: usize = 224;
 
-fn most_nodes(json: &[u8]) -> usize {
-    let in_chunk = |chunk: &[u8]| {
-        let mut count = 0_u8;
-        for byte in chunk {
-            // Without a branch, which would take ten times as long.
-            count += u8::from(*byte == b',')
-                | u8::from(*byte == b':')
-                | u8::from(*byte == b'[')
-                | u8::from(*byte == b'{');
+// === impl Bound ===
+
+impl Bound {
+    /// Counts what is in a text. It need not be JSON.
+    #[must_use]
+    pub fn of(json: &[u8]) -> Self {
+        let next = json.get(1..).unwrap_or_default();
+        let (mut nodes, mut escapes, mut numbers) = (1, 0, 0);
+        for (chunk, next) in json.chunks(CHUNK).zip(next.chunks(CHUNK).chain([&[][..]])) {
+            let (mut separators, mut backslashes, mut by_number) = (0_u8, 0_u8, 0_u8);
+            for byte in chunk {
+                // Without branches, which would take ten times as long.
+                separators += u8::from(*byte == b',')
+                    | u8::from(*byte == b':')
+                    | u8::from(*byte == b'[')
+                    | u8::from(*byte == b'{');
+                backslashes += u8::from(*byte == b'\\');
+            }
+            for (byte, next) in chunk.iter().zip(next) {
+                by_number += u8::from(*byte == b'\\') & u8::from(*next == b'u');
+            }
+            nodes += usize::from(separators);
+            escapes += usize::from(backslashes);
+            numbers += usize::from(by_number);
         }
-        usize::from(count)
-    };
-    1 + json.chunks(CHUNK).map(in_chunk).sum::<usize>()
+        let shortened = escapes + 2 * numbers;
+        Self {
+            nodes,
+            unescaped: if escapes == 0 {
+                0
+            } else {
+                json.len().saturating_sub(shortened)
+            },
+        }
+    }
+
+    /// Bytes that reading takes, beside the text.
+    pub(crate) fn bytes(self) -> usize {
+        self.nodes * size_of::<Slot>() + self.unescaped * COPIES_OF_UNESCAPED
+    }
 }
 
 fn text_in<'t>(source: &'t str, unescaped: &'t str, start: usize, length: u32) -> &'t str {
@@ -114,6 +150,14 @@ impl Tree {
     #[must_use]
     pub(crate) fn node(&self, index: usize) -> Node<'_> {
         Node { tree: self, index }
+    }
+
+    /// The same, with no more memory than it needs.
+    #[must_use]
+    pub(crate) fn shrunk(mut self) -> Self {
+        self.slots.shrink_to_fit();
+        self.unescaped.shrink_to_fit();
+        self
     }
 
     /// Bytes of memory that it holds, without the text that it shares with others.
@@ -168,6 +212,12 @@ impl<'t> Node<'t> {
     #[must_use]
     pub(crate) fn index(self) -> usize {
         self.index
+    }
+
+    /// The index after it and all that is in it.
+    #[must_use]
+    pub(crate) fn end(self) -> usize {
+        self.tree.after(self.index)
     }
 
     /// The value under a key of a map; the last, where the key is there several times.
@@ -259,6 +309,13 @@ impl<'t> Node<'t> {
             Slot::Text { start, length } => Some(self.tree.text(start, length)),
             _ => None,
         }
+    }
+
+    /// A string as it is, and anything else as JSON.
+    #[must_use]
+    pub fn plain(self) -> Cow<'t, str> {
+        let text = self.as_str().map(Cow::Borrowed);
+        text.unwrap_or_else(|| Cow::Owned(self.to_string()))
     }
 
     /// The boolean, where it is one.

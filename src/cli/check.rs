@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use kube::config::KubeConfigOptions;
-use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use self::inputs::{Inputs, Source};
@@ -34,6 +33,7 @@ use crate::lookup::registry::credentials::OwnCredentials;
 use crate::manifest::Document;
 use crate::report::metrics::Metrics;
 use crate::review::{Operation, Review, Subject};
+use crate::tree::Tree;
 use crate::verdict::{Phase, Verdict};
 
 /// How long the facts for one object may take: some registry probes one after another.
@@ -169,7 +169,7 @@ impl Check {
         let mut files = Files::new(&config, evidence);
         // What is under check comes last: it will replace what is there.
         for document in state.documents().chain(inputs.documents()) {
-            files.add(&document.object);
+            files.add(document.object.root());
         }
         if self.complete {
             files = files.complete();
@@ -229,10 +229,10 @@ impl Check {
         guard: &Guard<Files>,
         source: &'a Source,
         document: &'a Document,
-        before: &BTreeMap<Subject, &Value>,
+        before: &BTreeMap<Subject, &Arc<Tree>>,
         today: Date,
     ) -> Result<(&'a Source, &'a Document, Subject, Verdict), Problem> {
-        let mut review = Review::of_manifest(document.object.clone())
+        let mut review = Review::of_shared(&document.object)
             .map_err(|missing| Problem::at(&source.name, document.locate(""), missing))?;
         let mut shown = review.subject.clone();
         review.subject = self.placed(review.subject);
@@ -241,7 +241,7 @@ impl Check {
         }
         if let Some(previous) = before.get(&review.subject) {
             review.operation = Operation::Update;
-            review.previous = Some(Arc::new((*previous).clone()));
+            review.previous = Some(Arc::clone(previous));
         }
         let by = Instant::now() + PATIENCE;
         let verdict = guard.consider(&review, Phase::Validate, today, by).await;
@@ -249,9 +249,9 @@ impl Check {
     }
 
     /// What is in the cluster, by identity: what is under check replaces it.
-    fn before<'a>(&self, state: &'a Inputs) -> BTreeMap<Subject, &'a Value> {
+    fn before<'a>(&self, state: &'a Inputs) -> BTreeMap<Subject, &'a Arc<Tree>> {
         let subject = |document: &'a Document| {
-            let subject = Subject::of(&document.object).ok()?;
+            let subject = Subject::of(document.object.root()).ok()?;
             Some((self.placed(subject), &document.object))
         };
         state.documents().filter_map(subject).collect()

@@ -29,7 +29,8 @@ use crate::evidence::{
 };
 use crate::image::{ImageReference, Repository};
 use crate::review::workload::DEFAULT_ACCOUNT;
-use crate::review::{Door, Subject, text};
+use crate::review::{Door, Subject};
+use crate::tree::Node;
 
 /// Answers from files.
 #[derive(Default)]
@@ -128,14 +129,14 @@ impl Files {
     }
 
     /// Takes an object as being in the cluster. A later one of the same name replaces it.
-    pub fn add(&mut self, object: &Value) {
+    pub fn add(&mut self, object: Node<'_>) {
         let Ok(subject) = Subject::of(object) else {
             return;
         };
         match (subject.group.as_str(), subject.kind.as_str()) {
             ("apiextensions.k8s.io", "CustomResourceDefinition") => self.add_definition(object),
             ("", "Namespace") => {
-                let labels = object.pointer("/metadata/labels");
+                let labels = object.at("/metadata/labels");
                 let label = labels
                     .and_then(|labels| labels.get(MODE_LABEL)?.as_str())
                     .map(ToOwned::to_owned);
@@ -143,15 +144,15 @@ impl Files {
             }
             ("", "Secret") => {
                 let namespace = subject.namespace.unwrap_or_default();
-                let kind = text(object, "/type").unwrap_or_default();
+                let kind = object.text_at("/type").unwrap_or_default();
                 let content = Content::read(&namespace, &subject.name, kind, &secret_data(object));
                 self.pull_secrets
                     .insert((namespace, subject.name), content.state());
             }
             ("", "ServiceAccount") => {
-                let secrets = object.get("imagePullSecrets").and_then(Value::as_array);
-                let names = secrets.into_iter().flatten();
-                let names = names.filter_map(|secret| text(secret, "/name"));
+                let secrets = object.get("imagePullSecrets");
+                let names = secrets.into_iter().flat_map(Node::items);
+                let names = names.filter_map(|secret| secret.text_at("/name"));
                 let names = names.map(ToOwned::to_owned).collect();
                 let namespace = subject.namespace.unwrap_or_default();
                 self.accounts.insert((namespace, subject.name), names);
@@ -163,13 +164,13 @@ impl Files {
                 self.add_holdings(Holder::Pod { namespace, name }, object);
             }
             ("", "ConfigMap") if subject.name == argocd::PARAMETERS => {
-                if let Ok(parameters) = DynamicObject::deserialize(object) {
+                if let Ok(parameters) = DynamicObject::deserialize(object.to_value()) {
                     let flag = argocd::server_side_diff(&parameters);
                     self.parameters.insert(subject, flag);
                 }
             }
             ("apps", "StatefulSet" | "Deployment") if is_controller(object) => {
-                if let Ok(controller) = DynamicObject::deserialize(object) {
+                if let Ok(controller) = DynamicObject::deserialize(object.to_value()) {
                     let version = argocd::version(&controller);
                     self.controllers.insert(subject, version);
                 }
@@ -178,20 +179,20 @@ impl Files {
         }
     }
 
-    fn add_definition(&mut self, object: &Value) {
+    fn add_definition(&mut self, object: Node<'_>) {
         let names = [
-            text(object, "/spec/group"),
-            text(object, "/spec/names/plural"),
+            object.text_at("/spec/group"),
+            object.text_at("/spec/names/plural"),
         ];
         if let ([Some(group), Some(plural)], Some(spec)) = (names, object.get("spec")) {
             let key = (group.to_owned(), plural.to_owned());
-            self.definitions.insert(key, Arc::new(spec.clone()));
+            self.definitions.insert(key, Arc::new(spec.to_value()));
         }
     }
 
     /// What is not as the API server would have it says nothing.
-    fn add_holdings(&mut self, holder: Holder, object: &Value) {
-        let images = Holdings::deserialize(object).map(|holdings| holdings.images());
+    fn add_holdings(&mut self, holder: Holder, object: Node<'_>) {
+        let images = Holdings::deserialize(object.to_value()).map(|holdings| holdings.images());
         self.holdings.insert(holder, images.unwrap_or_default());
     }
 
@@ -399,24 +400,24 @@ impl Lookup for Files {
 }
 
 /// The data of a Secret, as the API server stores it: what is written as text holds.
-fn secret_data(object: &Value) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
-    let fields = |key: &str| object.get(key).and_then(Value::as_object);
-    let encoded = fields("data").into_iter().flatten();
+fn secret_data(object: Node<'_>) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+    let fields = |key: &str| object.get(key).into_iter().flat_map(Node::entries);
+    let encoded = fields("data");
     let encoded = encoded.filter_map(|(key, value)| {
         let value = BASE64_STANDARD.decode(value.as_str()?).ok()?;
-        Some((key.clone(), Zeroizing::new(value)))
+        Some((key.to_owned(), Zeroizing::new(value)))
     });
-    let plain = fields("stringData").into_iter().flatten();
+    let plain = fields("stringData");
     let plain = plain.filter_map(|(key, value)| {
         let value = value.as_str()?.as_bytes().to_vec();
-        Some((key.clone(), Zeroizing::new(value)))
+        Some((key.to_owned(), Zeroizing::new(value)))
     });
     encoded.chain(plain).collect()
 }
 
 /// Whether this is the component of Argo CD that compares Applications with the cluster.
-fn is_controller(object: &Value) -> bool {
-    let labels = object.pointer("/metadata/labels");
+fn is_controller(object: Node<'_>) -> bool {
+    let labels = object.at("/metadata/labels");
     labels
         .and_then(|labels| labels.get("app.kubernetes.io/name")?.as_str())
         .is_some_and(|name| name == "argocd-application-controller")

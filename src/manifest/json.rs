@@ -1,14 +1,14 @@
 //! JSON objects one after the other, and where their values are written.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::{Children, Marks, Position, Problem};
+use super::marked::Marked;
+use super::{Mark, Position, Problem};
+use crate::tree::Builder;
 
 /// What could be read.
 pub(super) struct Objects {
-    pub(super) values: Vec<(Value, Marks)>,
+    pub(super) values: Vec<Marked>,
     /// Bytes of the file up to the end of the last of them.
     pub(super) end: usize,
     /// Why the next cannot be read.
@@ -19,50 +19,60 @@ pub(super) struct Objects {
 struct Walker<'a> {
     rest: &'a str,
     position: Position,
+    /// Of the values and keys so far, in their order.
+    marks: Vec<Mark>,
 }
 
-/// Reads as far as the file is JSON.
-pub(super) fn read(bytes: &[u8]) -> Objects {
-    // What is no UTF-8 is told where the file is read as YAML.
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-    };
+/// Reads as far as the text is JSON.
+pub(super) fn read(source: &Arc<String>) -> Objects {
     let mut walker = Walker {
-        rest: text,
+        rest: source,
         position: Position { line: 1, column: 1 },
+        marks: Vec::new(),
     };
     let mut objects = Objects {
         values: Vec::new(),
         end: 0,
         problem: None,
     };
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    while let Some(next) = stream.next() {
-        match next {
-            Ok(value) => {
-                objects.values.push((value, walker.value()));
-                objects.end = stream.byte_offset();
-            }
-            Err(error) => {
-                objects.problem = Some(problem(text, &error));
-                break;
-            }
+    loop {
+        walker.skip_space();
+        if walker.rest.is_empty() {
+            return objects;
         }
+        let mut reader = serde_json::Deserializer::from_str(walker.rest);
+        let tree = match Builder::over(source).read(&mut reader) {
+            Ok(tree) => tree,
+            Err(error) => {
+                objects.problem = Some(problem(walker.rest, walker.position, &error));
+                return objects;
+            }
+        };
+        walker.value();
+        objects.end = source.len() - walker.rest.len();
+        objects.values.push(Marked {
+            tree: tree.shrunk(),
+            marks: std::mem::take(&mut walker.marks).into(),
+        });
     }
-    objects
 }
 
-fn problem(text: &str, error: &serde_json::Error) -> Problem {
+/// What is wrong with a text that begins at this place of the file.
+fn problem(text: &str, start: Position, error: &serde_json::Error) -> Problem {
     let line = text.lines().nth(error.line().saturating_sub(1));
     let before = line.and_then(|line| line.get(..error.column().saturating_sub(1)));
     let column = before.map_or(error.column(), |before| before.chars().count() + 1);
     let message = error.to_string();
     let what = message.split(" at line ").next().unwrap_or_default();
+    let before = if error.line() > 1 {
+        0
+    } else {
+        start.column - 1
+    };
     Problem {
         position: Position {
-            line: error.line().max(1),
-            column: column.max(1),
+            line: start.line + error.line().max(1) - 1,
+            column: before + column.max(1),
         },
         message: format!("this is no JSON: {what}; check commas, quotes and braces"),
     }
@@ -70,80 +80,62 @@ fn problem(text: &str, error: &serde_json::Error) -> Problem {
 
 // === impl Walker ===
 
-impl<'a> Walker<'a> {
-    fn value(&mut self) -> Marks {
+impl Walker<'_> {
+    fn value(&mut self) {
         self.skip_space();
-        let position = self.position;
-        let children = match self.rest.as_bytes().first() {
-            Some(b'{') => Children::Map(self.map()),
-            Some(b'[') => Children::List(self.list()),
-            Some(b'"') => {
-                self.string();
-                Children::None
-            }
+        self.marks.push(self.position.into());
+        match self.rest.as_bytes().first() {
+            Some(b'{') => self.map(),
+            Some(b'[') => self.list(),
+            Some(b'"') => self.string(),
             _ => {
                 let end = self
                     .rest
                     .find([',', ']', '}', ' ', '\t', '\r', '\n', '{', '[', '"']);
                 self.advance(end.unwrap_or(self.rest.len()).max(1));
-                Children::None
             }
-        };
-        Marks { position, children }
+        }
     }
 
-    fn map(&mut self) -> BTreeMap<String, Marks> {
-        let mut entries = BTreeMap::new();
+    fn map(&mut self) {
         self.advance(1);
         loop {
             self.skip_space();
             match self.rest.as_bytes().first() {
                 Some(b'"') => {
-                    let key = self.string();
+                    self.marks.push(self.position.into());
+                    self.string();
                     self.skip_space();
                     self.advance(1);
-                    let value = self.value();
-                    // Of two equal keys the last holds, for `serde_json` and for kubectl.
-                    entries.insert(serde_json::from_str(key).unwrap_or_default(), value);
+                    self.value();
                 }
                 Some(b',') => self.advance(1),
-                _ => {
-                    self.advance(1);
-                    return entries;
-                }
+                _ => return self.advance(1),
             }
         }
     }
 
-    fn list(&mut self) -> Vec<Marks> {
-        let mut items = Vec::new();
+    fn list(&mut self) {
         self.advance(1);
         loop {
             self.skip_space();
             match self.rest.as_bytes().first() {
                 Some(b',') => self.advance(1),
-                Some(b']') | None => {
-                    self.advance(1);
-                    return items;
-                }
-                Some(_) => items.push(self.value()),
+                Some(b']') | None => return self.advance(1),
+                Some(_) => self.value(),
             }
         }
     }
 
     /// The string that begins here, with its quotes.
-    fn string(&mut self) -> &'a str {
+    fn string(&mut self) {
         let mut escaped = false;
         let end = self.rest[1..].find(|char| {
             let closes = char == '"' && !escaped;
             escaped = char == '\\' && !escaped;
             closes
         });
-        let (string, _) = self
-            .rest
-            .split_at(end.map_or(self.rest.len(), |end| end + 2));
-        self.advance(string.len());
-        string
+        self.advance(end.map_or(self.rest.len(), |end| end + 2));
     }
 
     fn skip_space(&mut self) {

@@ -1,9 +1,10 @@
 //! What a scalar of YAML means to kubectl: the words and numbers of YAML 1.1 as go-yaml v2 reads
 //! them (go.yaml.in/yaml/v2 v2.4.4, resolve.go), and as sigs.k8s.io/yaml writes them to JSON.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
 /// The prefix of the tags that YAML itself defines.
 const CORE: &str = "tag:yaml.org,2002:";
@@ -12,23 +13,27 @@ const LONGEST_SHOWN: usize = 40;
 
 /// A value without parts.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
+pub(super) enum Scalar<'a> {
     Null,
     Bool(bool),
     Integer(i64),
     /// Only what no `i64` holds.
     Unsigned(u64),
     Float(f64),
-    Text(String),
+    Text(Cow<'a, str>),
 }
 
 /// Reads a scalar; `plain` where it stands without quotes.
 ///
 /// # Errors
 /// A tag that does not fit, and what to write instead.
-pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Scalar, String> {
+pub(super) fn resolve<'a>(
+    text: &'a str,
+    plain: bool,
+    tag: Option<&str>,
+) -> Result<Scalar<'a>, String> {
     let Some(tag) = tag else {
-        return Ok(if plain { guess(text) } else { owned(text) });
+        return Ok(if plain { guess(text) } else { as_written(text) });
     };
     let guessed = guess(text);
     let fitting = match (tag.strip_prefix(CORE), &guessed) {
@@ -47,17 +52,17 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Scal
             ));
         }
         // Text, and tags that nobody knows.
-        _ => owned(text),
+        _ => as_written(text),
     };
     Ok(fitting)
 }
 
-fn owned(text: &str) -> Scalar {
-    Scalar::Text(text.to_owned())
+fn as_written(text: &str) -> Scalar<'_> {
+    Scalar::Text(text.into())
 }
 
 /// What a plain scalar means. Sexagesimal numbers are text, and so are times.
-fn guess(text: &str) -> Scalar {
+fn guess(text: &str) -> Scalar<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -81,11 +86,11 @@ fn guess(text: &str) -> Scalar {
         }
         _ => None,
     };
-    number.unwrap_or_else(|| owned(text))
+    number.unwrap_or_else(|| as_written(text))
 }
 
 /// Go's `strconv.ParseInt(text, 0, 64)`, then `ParseUint`.
-fn integer(text: &str) -> Option<Scalar> {
+fn integer(text: &str) -> Option<Scalar<'static>> {
     let (negative, unsigned) = match text.strip_prefix(['+', '-']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),
@@ -115,7 +120,7 @@ fn integer(text: &str) -> Option<Scalar> {
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`, unless it is too large for 64 bits.
-fn float(text: &str) -> Option<Scalar> {
+fn float(text: &str) -> Option<Scalar<'static>> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
@@ -148,7 +153,7 @@ fn underscores_separate_digits(text: &str) -> bool {
     underscores.all(|(index, _)| digit(index.checked_sub(1)) && digit(Some(index + 1)))
 }
 
-fn decode(text: &str) -> Result<Scalar, String> {
+fn decode(text: &str) -> Result<Scalar<'static>, String> {
     let cure = "write it as text in base64, without the tag !!binary";
     let text: String = text
         .chars()
@@ -161,39 +166,35 @@ fn decode(text: &str) -> Result<Scalar, String> {
     let text = String::from_utf8(bytes).map_err(|_| {
         format!("JSON cannot hold these bytes, and kubectl would spoil them; {cure}")
     })?;
-    Ok(Scalar::Text(text))
+    Ok(Scalar::Text(text.into()))
 }
 
 // === impl Scalar ===
 
-impl Scalar {
+impl<'a> Scalar<'a> {
     /// The value in JSON. A float without a fraction becomes an integer there: `1e3` is 1000.
-    pub(super) fn into_value(self) -> Result<Value, String> {
-        Ok(match self {
-            Self::Null => Value::Null,
-            Self::Bool(bool) => bool.into(),
-            Self::Integer(number) => number.into(),
-            Self::Unsigned(number) => number.into(),
-            Self::Float(number) if number.is_finite() => match number.to_string().parse::<i64>() {
-                Ok(whole) => whole.into(),
-                Err(_) => number.into(),
-            },
-            Self::Float(_) => {
-                return Err("JSON has no .nan and no .inf; write a number, or quote it".to_owned());
+    pub(super) fn into_json(self) -> Result<Self, String> {
+        match self {
+            Self::Float(number) if number.is_finite() => {
+                let whole = number.to_string().parse::<i64>();
+                Ok(whole.map_or(self, Self::Integer))
             }
-            Self::Text(text) => text.into(),
-        })
+            Self::Float(_) => {
+                Err("JSON has no .nan and no .inf; write a number, or quote it".to_owned())
+            }
+            other => Ok(other),
+        }
     }
 
     /// The key in JSON, where all keys are text.
-    pub(super) fn into_key(self) -> Result<String, String> {
+    pub(super) fn into_key(self) -> Result<Cow<'a, str>, String> {
         Ok(match self {
             Self::Null => return Err("the key is null; write a name, or quote it".to_owned()),
             Self::Unsigned(_) => return Err("the key is too large a number; quote it".to_owned()),
-            Self::Bool(bool) => bool.to_string(),
-            Self::Integer(number) => number.to_string(),
+            Self::Bool(bool) => bool.to_string().into(),
+            Self::Integer(number) => number.to_string().into(),
             #[expect(clippy::cast_possible_truncation, reason = "sigs.k8s.io/yaml does so")]
-            Self::Float(number) => shortest(number as f32),
+            Self::Float(number) => shortest(number as f32).into(),
             Self::Text(text) => text,
         })
     }

@@ -1,16 +1,17 @@
 //! One YAML document: its syntax by granit-parser, its meaning as kubectl's libraries have it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use granit_parser::{
     ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag,
     options,
 };
-use serde_json::{Map, Value};
 
+use super::marked::{Marked, MarkedBuilder};
 use super::scalar::{self, Scalar};
-use super::{Children, DEEPEST, Marks, Position, Problem};
+use super::{DEEPEST, Position, Problem};
 
 /// Bytes that aliases may add to a document, and what each value in them counts besides its text.
 /// go-yaml allows some 100 MB; no manifest needs that.
@@ -21,8 +22,7 @@ const MERGE_TAG: &str = "tag:yaml.org,2002:merge";
 
 /// A document.
 pub(super) struct Parsed {
-    pub(super) value: Value,
-    pub(super) marks: Marks,
+    pub(super) object: Marked,
     /// Where text begins that kubectl does not read.
     pub(super) ignored: Option<Position>,
 }
@@ -49,16 +49,20 @@ enum Kind<'a> {
 /// Gives nodes their meaning, and counts how many of them aliases add.
 struct Resolver<'a> {
     nodes: Vec<Node<'a>>,
+    read: MarkedBuilder,
     decoded: usize,
     decoded_in_aliases: usize,
     alias_depth: usize,
     expanded: usize,
 }
 
-type Entries = (Map<String, Value>, BTreeMap<String, Marks>);
-
-/// Reads the first document of a text whose first line has this number in the file.
-pub(super) fn read(text: &str, first_line: usize) -> Result<Option<Parsed>, Problem> {
+/// Reads the first document of a text, which lies in the source and whose first line has this number
+/// there.
+pub(super) fn read(
+    source: &Arc<String>,
+    text: &str,
+    first_line: usize,
+) -> Result<Option<Parsed>, Problem> {
     let mut options = options! {
         disallow_directives: true,
         emit_anchor_events: true,
@@ -86,17 +90,16 @@ pub(super) fn read(text: &str, first_line: usize) -> Result<Option<Parsed>, Prob
     };
     let mut resolver = Resolver {
         nodes,
+        read: MarkedBuilder::over(source),
         decoded: 1,
         decoded_in_aliases: 0,
         alias_depth: 0,
         expanded: 0,
     };
-    let (value, marks) = resolver.value(0, 0)?;
-    Ok(Some(Parsed {
-        value,
-        marks,
-        ignored,
-    }))
+    let position = resolver.nodes[0].position;
+    resolver.value(0, 0, position)?;
+    let object = resolver.read.finish();
+    Ok(Some(Parsed { object, ignored }))
 }
 
 /// The nodes of the next document; the root is the first.
@@ -199,46 +202,43 @@ fn whole(tag: &Tag) -> String {
 // === impl Resolver ===
 
 impl Resolver<'_> {
-    fn value(&mut self, index: usize, depth: usize) -> Result<(Value, Marks), Problem> {
+    /// Adds a value, which stands at this position: an alias stands elsewhere than what it means.
+    fn value(&mut self, index: usize, depth: usize, position: Position) -> Result<(), Problem> {
         self.count(index)?;
-        let position = self.nodes[index].position;
-        let (value, children) = match &self.nodes[index].kind {
+        match &self.nodes[index].kind {
             Kind::Alias(target) => {
                 let target = *target;
-                let (value, marks) = self.in_alias(|this| this.value(target, depth))?;
-                (value, marks.children)
+                self.in_alias(|this| this.value(target, depth, position))?;
             }
-            Kind::Scalar { .. } => {
-                let value = self.scalar(index)?.into_value();
-                (
-                    value.map_err(|message| self.problem(index, message))?,
-                    Children::None,
-                )
+            Kind::Scalar { text, plain, tag } => {
+                let value = scalar::resolve(text, *plain, tag.as_deref());
+                let value = value.and_then(Scalar::into_json);
+                let value = value.map_err(|message| self.problem(index, message))?;
+                self.read.scalar(&value, position);
             }
             Kind::Sequence(children) => {
                 let children = children.clone();
                 self.check_depth(index, depth)?;
-                let (mut values, mut marks) = (Vec::new(), Vec::new());
+                let list = self.read.open_list(position);
                 for child in children {
-                    let (value, mark) = self.value(child, depth + 1)?;
-                    values.push(value);
-                    marks.push(mark);
+                    self.value(child, depth + 1, self.nodes[child].position)?;
                 }
-                (Value::Array(values), Children::List(marks))
+                self.read.close(list);
             }
             Kind::Mapping(_) => {
-                let mut entries = Entries::default();
                 self.check_depth(index, depth)?;
-                self.fill(index, depth, &mut entries)?;
-                (Value::Object(entries.0), Children::Map(entries.1))
+                let map = self.read.open_map(position);
+                self.fill(index, depth)?;
+                self.read.close(map);
             }
-        };
-        Ok((value, Marks { position, children }))
+        }
+        Ok(())
     }
 
-    /// Puts the entries of a mapping in their order. Later ones replace earlier ones, and so do
-    /// merged ones: go-yaml v2 lets `<<` override the keys before it.
-    fn fill(&mut self, index: usize, depth: usize, entries: &mut Entries) -> Result<(), Problem> {
+    /// Adds the entries of a mapping in their order, of which the last of equal keys holds. So a later
+    /// one replaces an earlier one, and so do merged ones: go-yaml v2 lets `<<` override the keys
+    /// before it.
+    fn fill(&mut self, index: usize, depth: usize) -> Result<(), Problem> {
         let Kind::Mapping(children) = &self.nodes[index].kind else {
             return Err(self.problem(index, "<< needs a map, or a list of maps".to_owned()));
         };
@@ -246,19 +246,17 @@ impl Resolver<'_> {
         for pair in children.chunks_exact(2) {
             let (key, value) = (pair[0], pair[1]);
             if self.is_merge(key) {
-                self.merge(value, depth, entries)?;
+                self.merge(value, depth)?;
                 continue;
             }
-            let key = self.key(key)?;
-            let (value, marks) = self.value(value, depth + 1)?;
-            entries.0.insert(key.clone(), value);
-            entries.1.insert(key, marks);
+            self.key(key)?;
+            self.value(value, depth + 1, self.nodes[value].position)?;
         }
         Ok(())
     }
 
     /// Merges a map, or a list of maps of which earlier ones hold.
-    fn merge(&mut self, index: usize, depth: usize, entries: &mut Entries) -> Result<(), Problem> {
+    fn merge(&mut self, index: usize, depth: usize) -> Result<(), Problem> {
         let maps = match &self.nodes[index].kind {
             Kind::Sequence(children) => children.iter().rev().copied().collect(),
             _ => vec![index],
@@ -269,9 +267,9 @@ impl Resolver<'_> {
             match self.nodes[map].kind {
                 Kind::Alias(target) => self.in_alias(|this| {
                     this.count(target)?;
-                    this.fill(target, depth + 1, entries)
+                    this.fill(target, depth + 1)
                 })?,
-                _ => self.fill(map, depth + 1, entries)?,
+                _ => self.fill(map, depth + 1)?,
             }
         }
         Ok(())
@@ -285,28 +283,24 @@ impl Resolver<'_> {
         text == "<<" && (*plain && tag.is_none() || matches!(tag, Some("!" | MERGE_TAG)))
     }
 
-    fn key(&mut self, index: usize) -> Result<String, Problem> {
+    fn key(&mut self, index: usize) -> Result<(), Problem> {
         self.count(index)?;
-        let scalar = match self.nodes[index].kind {
-            Kind::Alias(target) => self.in_alias(|this| {
-                this.count(target)?;
-                this.scalar(target)
-            })?,
-            _ => self.scalar(index)?,
-        };
-        scalar
-            .into_key()
-            .map_err(|message| self.problem(index, message))
-    }
-
-    fn scalar(&self, index: usize) -> Result<Scalar, Problem> {
-        let Kind::Scalar { text, plain, tag } = &self.nodes[index].kind else {
+        let mut meant = index;
+        if let Kind::Alias(target) = self.nodes[index].kind {
+            self.in_alias(|this| this.count(target))?;
+            meant = target;
+        }
+        let Kind::Scalar { text, plain, tag } = &self.nodes[meant].kind else {
             let message = "a key is no list and no map; write text, or where {{ }} is a template, \
                            check the output of helm template";
-            return Err(self.problem(index, message.to_owned()));
+            return Err(self.problem(meant, message.to_owned()));
         };
         let scalar = scalar::resolve(text, *plain, tag.as_deref());
-        scalar.map_err(|message| self.problem(index, message))
+        let scalar = scalar.map_err(|message| self.problem(meant, message))?;
+        let key = scalar.into_key();
+        let key = key.map_err(|message| self.problem(index, message))?;
+        self.read.text(&key, self.nodes[index].position);
+        Ok(())
     }
 
     fn in_alias<T>(

@@ -241,10 +241,10 @@ impl CustomResource {
     /// # Errors
     /// [`Unknown::Unreadable`] where something else lies on the way to one, [`Unknown::TooMany`]
     /// where there is more than one review looks at.
-    pub fn images<'a>(&self, review: &'a Review) -> Result<Vec<ImageUse<'a>>, Unknown> {
+    pub fn images(&self, review: &Review) -> Result<Vec<ImageUse>, Unknown> {
         let mut walk = Walk::new();
         for path in &self.paths {
-            path.find(&review.object, &mut walk)?;
+            path.find(review.root(), &mut walk)?;
         }
         Ok(walk.images)
     }
@@ -344,7 +344,7 @@ mod tests {
         let images = all.of(&review.subject).unwrap().images(&review).unwrap();
         let seen = images
             .iter()
-            .map(|image| format!("{} {}", image.item, image.reference));
+            .map(|image| format!("{} {}", image.item, image.written));
         seen.collect()
     }
 

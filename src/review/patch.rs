@@ -6,6 +6,8 @@
 use json_patch::{Patch, PatchOperation};
 use serde_json::{Value, json};
 
+use crate::tree::{Node, Tree};
+
 /// A patch that is sent may not be longer than this, in bytes of JSON.
 pub const MAX_PATCH_BYTES: usize = 256 * 1024;
 
@@ -27,14 +29,16 @@ pub enum PatchError {
 ///
 /// Returns `None` where something other than a map stands in the way.
 #[must_use]
-pub fn set(object: &Value, keys: &[&str], value: Value) -> Option<Patch> {
+pub fn set(object: Node<'_>, keys: &[&str], value: Value) -> Option<Patch> {
     let mut pointer = String::new();
     let mut here = object;
     for (depth, key) in keys.iter().enumerate() {
-        let map = here.as_object()?;
+        if !here.is_map() {
+            return None;
+        }
         pointer.push('/');
         pointer.push_str(&escape(key));
-        match map.get(*key) {
+        match here.get(key) {
             Some(next) if depth + 1 < keys.len() => here = next,
             found => {
                 let nested = keys[depth + 1..]
@@ -62,14 +66,15 @@ pub fn escape(key: &str) -> String {
 ///
 /// # Errors
 /// [`PatchError`] says why the patch must not be sent.
-pub fn apply(object: &Value, operations: &[PatchOperation]) -> Result<Value, PatchError> {
+pub fn apply(object: &Tree, operations: &[PatchOperation]) -> Result<Tree, PatchError> {
     let length = serde_json::to_vec(operations).map_or(usize::MAX, |bytes| bytes.len());
     if length > MAX_PATCH_BYTES {
         return Err(PatchError::TooLong);
     }
-    let mut patched = object.clone();
+    let mut patched = object.root().to_value();
     json_patch::patch(&mut patched, operations)
         .map_err(|error| PatchError::DoesNotApply(error.to_string()))?;
+    let patched = Tree::from(patched);
     for identity in [
         "/apiVersion",
         "/kind",
@@ -77,7 +82,7 @@ pub fn apply(object: &Value, operations: &[PatchOperation]) -> Result<Value, Pat
         "/metadata/namespace",
         "/metadata/uid",
     ] {
-        if patched.pointer(identity) != object.pointer(identity) {
+        if patched.root().at(identity) != object.root().at(identity) {
             return Err(PatchError::ChangesIdentity(identity));
         }
     }
@@ -89,7 +94,9 @@ mod tests {
     use super::*;
 
     fn after(object: &Value, keys: &[&str], value: Value) -> Option<Value> {
-        set(object, keys, value).map(|patch| apply(object, &patch).unwrap())
+        let object = Tree::from(object);
+        let patch = set(object.root(), keys, value)?;
+        Some(apply(&object, &patch).unwrap().root().to_value())
     }
 
     #[test]
@@ -113,15 +120,13 @@ mod tests {
 
     #[test]
     fn a_value_that_is_no_map_is_not_overwritten() {
-        assert_eq!(
-            set(&json!({"spec": "text"}), &["spec", "a"], json!(1)),
-            None
-        );
+        let object = json!({"spec": "text"});
+        assert_eq!(after(&object, &["spec", "a"], json!(1)), None);
     }
 
     #[test]
     fn a_patch_that_does_not_apply_or_renames_is_refused() {
-        let object = json!({"kind": "A", "metadata": {"name": "a"}});
+        let object = Tree::from(json!({"kind": "A", "metadata": {"name": "a"}}));
         let patch = |text| serde_json::from_value::<Patch>(text).unwrap();
         let missing = patch(json!([{"op": "replace", "path": "/spec/a", "value": 1}]));
         assert!(matches!(

@@ -1,9 +1,8 @@
 //! Which nodes a pod may be put on, as far as the platform of a node decides it.
 
-use serde_json::Value;
-
 use super::Review;
 use crate::evidence::Platform;
+use crate::tree::Node;
 
 /// The label with the operating system of a node (Kubernetes, "Well-Known Labels").
 pub const OS_LABEL: &str = "kubernetes.io/os";
@@ -24,12 +23,12 @@ impl Review {
         let Ok(Some((_, spec))) = self.pod_spec() else {
             return true;
         };
-        let selector = spec.get("nodeSelector").and_then(Value::as_object);
-        let is_selected = selector.into_iter().flatten().all(|(key, wanted)| {
+        let selector = spec.get("nodeSelector").into_iter();
+        let is_selected = selector.flat_map(Node::entries).all(|(key, wanted)| {
             label(platform, key).is_none_or(|value| wanted.as_str() == Some(value))
         });
-        let terms = spec.pointer(TERMS).and_then(Value::as_array);
-        is_selected && terms.is_none_or(|terms| terms.iter().any(|term| fits(platform, term)))
+        let terms = spec.at(TERMS).filter(|terms| terms.is_list());
+        is_selected && terms.is_none_or(|terms| terms.items().any(|term| fits(platform, term)))
     }
 }
 
@@ -43,15 +42,16 @@ fn label<'a>(platform: &'a Platform, key: &str) -> Option<&'a str> {
 }
 
 /// Whether a term of the affinity may hold for a node of this platform.
-fn fits(platform: &Platform, term: &Value) -> bool {
-    let requirements = term.get("matchExpressions").and_then(Value::as_array);
-    requirements.into_iter().flatten().all(|requirement| {
-        let text = |key: &str| requirement.get(key).and_then(Value::as_str);
+fn fits(platform: &Platform, term: Node<'_>) -> bool {
+    let requirements = term.get("matchExpressions").into_iter();
+    requirements.flat_map(Node::items).all(|requirement| {
+        let text = |key: &str| requirement.get(key).and_then(Node::as_str);
         let Some(value) = text("key").and_then(|key| label(platform, key)) else {
             return true;
         };
-        let values = requirement.get("values").and_then(Value::as_array);
-        let is_listed = values.is_some_and(|values| values.iter().any(|other| other == value));
+        let values = requirement.get("values").into_iter();
+        let mut values = values.flat_map(Node::items);
+        let is_listed = values.any(|other| other.as_str() == Some(value));
         match text("operator") {
             Some("In") => is_listed,
             Some("NotIn") => !is_listed,
@@ -63,7 +63,7 @@ fn fits(platform: &Platform, term: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,12 +1,9 @@
 //! Where pods are described: every kind that carries a pod template, and the containers in it.
 
-use std::borrow::Cow;
-
-use serde_json::Value;
-
-use super::{Review, WatchedKind, at, keys, text};
+use super::{Review, WatchedKind};
 use crate::evidence::{Puller, Unknown};
-use crate::image::{DEFAULT_TAG, ImageReference};
+use crate::image::{DEFAULT_TAG, ImageReference, InvalidReference};
+use crate::tree::Node;
 
 /// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
 const TEMPLATES: &[(WatchedKind, &str)] = &[
@@ -59,12 +56,16 @@ const MEMORY_LIMIT: &str = "/resources/limits/memory";
 /// No node has so much memory, in bytes: a million gigabytes.
 pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
 
-/// Bytes of a name, an image reference or a limit that guardrails look at: 63, 450 and some ten are
+/// Bytes of a name, an image reference or a limit that guardrails look at: 63, 800 and some ten are
 /// enough. What is longer is in no cluster, and would be copied into everything that is said of it.
-pub(super) const LONGEST_TEXT: usize = 4096;
+pub(crate) const LONGEST_TEXT: usize = 1024;
+
+/// Containers of one pod that are looked at. A node runs 110 pods by default, and a pod with a hundred
+/// containers was never seen.
+pub(crate) const MOST_CONTAINERS: usize = 1000;
 
 /// Where something lies in the lists of a PodSpec.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     base: &'static str,
     list: &'static str,
@@ -77,19 +78,29 @@ pub struct Container<'a> {
     /// Its name; empty where it has none.
     pub name: &'a str,
     /// The container itself.
-    pub value: &'a Value,
+    pub value: Node<'a>,
     place: Place,
+}
+
+/// What several guardrails want of one pod template.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pod {
+    /// Where each container lies, and its node in the object.
+    containers: Vec<(Place, usize)>,
+    images: Vec<ImageUse>,
 }
 
 /// One place in an object that names an image.
 #[derive(Clone, Debug)]
-pub struct ImageUse<'a> {
+pub struct ImageUse {
     /// The container, the volume or the field that uses it, which stays when a list is reordered.
-    pub item: Cow<'a, str>,
+    pub item: String,
     /// The reference as written.
-    pub reference: &'a str,
+    pub written: String,
+    /// The same, read.
+    pub reference: Result<ImageReference, InvalidReference>,
     /// The pull policy as written.
-    pub pull_policy: Option<&'a str>,
+    pub pull_policy: Option<String>,
     at: At,
 }
 
@@ -113,16 +124,39 @@ impl Place {
 // === impl Container ===
 
 impl<'a> Container<'a> {
+    fn new(place: Place, value: Node<'a>) -> Self {
+        Self {
+            name: value.text_at("/name").unwrap_or_default(),
+            value,
+            place,
+        }
+    }
+
+    fn image(&self) -> Result<Option<ImageUse>, Unknown> {
+        let image = self.value.get("image").filter(|image| !image.is_null());
+        let Some(image) = image else {
+            return Ok(None);
+        };
+        let unreadable =
+            || Unknown::unreadable(&format!("{}/image", self.place.pointer()), "is no text");
+        Ok(Some(ImageUse::new(
+            self.name.to_owned(),
+            image.as_str().ok_or_else(unreadable)?,
+            self.value.text_at("/imagePullPolicy"),
+            At::Item(self.place, "/image"),
+        )))
+    }
+
     /// Its memory limit as written, where it has one.
     #[must_use]
-    pub fn memory_limit(&self) -> Option<&'a Value> {
-        at(self.value, MEMORY_LIMIT).filter(|limit| !limit.is_null())
+    pub fn memory_limit(&self) -> Option<Node<'a>> {
+        self.value.at(MEMORY_LIMIT).filter(|limit| !limit.is_null())
     }
 
     fn mounts(&self, volume: &str) -> bool {
-        let mounts = self.value.get("volumeMounts").and_then(Value::as_array);
-        let mut mounts = mounts.into_iter().flatten();
-        mounts.any(|mount| text(mount, "/name") == Some(volume))
+        let mounts = self.value.get("volumeMounts");
+        let mut mounts = mounts.into_iter().flat_map(Node::items);
+        mounts.any(|mount| mount.text_at("/name") == Some(volume))
     }
 
     /// Where its memory limit lies in the object.
@@ -134,20 +168,31 @@ impl<'a> Container<'a> {
 
 // === impl ImageUse ===
 
-impl<'a> ImageUse<'a> {
+impl ImageUse {
     /// An image that is named outside of a PodSpec.
     pub(super) fn at(
         item: String,
-        reference: &'a str,
-        pull_policy: Option<&'a str>,
+        written: &str,
+        pull_policy: Option<&str>,
         pointer: String,
     ) -> Self {
+        Self::new(item, written, pull_policy, At::Pointer(pointer))
+    }
+
+    fn new(item: String, written: &str, pull_policy: Option<&str>, at: At) -> Self {
         Self {
-            item: item.into(),
-            reference,
-            pull_policy,
-            at: At::Pointer(pointer),
+            item,
+            written: written.to_owned(),
+            reference: ImageReference::parse(written),
+            pull_policy: pull_policy.map(ToOwned::to_owned),
+            at,
         }
+    }
+
+    /// Whether it is the image of this container.
+    #[must_use]
+    pub fn is_of(&self, container: &Container<'_>) -> bool {
+        matches!(&self.at, At::Item(place, _) if *place == container.place)
     }
 
     /// Where the reference is written.
@@ -166,7 +211,7 @@ impl<'a> ImageUse<'a> {
     /// `SetDefaults_Container`; the same for image volumes).
     #[must_use]
     pub fn is_pulled_once(&self, reference: &ImageReference) -> bool {
-        match self.pull_policy {
+        match self.pull_policy.as_deref() {
             None | Some("") => match &reference.tag {
                 Some(tag) => tag != DEFAULT_TAG,
                 None => reference.digest.is_some(),
@@ -184,19 +229,20 @@ impl Review {
     ///
     /// # Errors
     /// [`Unknown::Unreadable`] where something else lies on the way to it.
-    pub fn pod_spec(&self) -> Result<Option<(&'static str, &Value)>, Unknown> {
+    pub fn pod_spec(&self) -> Result<Option<(&'static str, Node<'_>)>, Unknown> {
         let mut templates = TEMPLATES.iter();
         let template = templates.find(|(kind, _)| self.subject.is(kind.group, kind.kind));
         let Some((_, pointer)) = template else {
             return Ok(None);
         };
-        let mut here = &*self.object;
+        let mut here = self.root();
         let mut passed = 0;
-        for key in keys(pointer) {
+        for key in pointer[1..].split('/') {
             passed += 1 + key.len();
             here = match here.get(key) {
-                None | Some(Value::Null) => return Ok(None),
-                Some(next) if next.is_object() => next,
+                None => return Ok(None),
+                Some(next) if next.is_null() => return Ok(None),
+                Some(next) if next.is_map() => next,
                 Some(_) => return Err(Unknown::unreadable(&pointer[..passed], "is no object")),
             };
         }
@@ -208,33 +254,18 @@ impl Review {
     /// # Errors
     /// [`Unknown::Unreadable`] where a list of containers is something else, or a text in one is
     /// far too long.
-    pub fn containers(&self) -> Result<Vec<Container<'_>>, Unknown> {
-        let Some((base, spec)) = self.pod_spec()? else {
-            return Ok(Vec::new());
-        };
-        let mut containers = Vec::new();
-        for list in ["initContainers", "containers", "ephemeralContainers"] {
-            let items = match spec.get(list) {
-                None | Some(Value::Null) => continue,
-                Some(Value::Array(items)) => items,
-                Some(_) => {
-                    let pointer = format!("{base}/{list}");
-                    return Err(Unknown::unreadable(&pointer, "is not a list"));
-                }
-            };
-            for (index, value) in items.iter().enumerate() {
-                let place = Place { base, list, index };
-                if !value.is_object() {
-                    return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
-                }
-                for field in ["/name", "/image", MEMORY_LIMIT] {
-                    short(value, place, field)?;
-                }
-                let name = text(value, "/name").unwrap_or_default();
-                containers.push(Container { name, value, place });
-            }
-        }
-        Ok(containers)
+    pub fn containers(&self) -> Result<impl Iterator<Item = Container<'_>>, Unknown> {
+        let containers = self.pod()?.containers.iter();
+        Ok(containers.map(|(place, index)| Container::new(*place, self.object.node(*index))))
+    }
+
+    /// Every image without which a container does not start: its own, and those of the image volumes
+    /// that it mounts.
+    ///
+    /// # Errors
+    /// As [`Review::containers`], and where an image is no text.
+    pub fn images(&self) -> Result<&[ImageUse], Unknown> {
+        self.pod().map(|pod| &*pod.images)
     }
 
     /// What the pods say that decides with which pull secrets their images are pulled.
@@ -246,10 +277,10 @@ impl Review {
             return Ok(None);
         };
         let account = ["/serviceAccountName", "/serviceAccount"].into_iter();
-        let mut account = account.filter_map(|pointer| text(spec, pointer));
-        let named = spec.get("imagePullSecrets").and_then(Value::as_array);
-        let named = named.into_iter().flatten();
-        let name = |secret| text(secret, "/name").unwrap_or_default().to_owned();
+        let mut account = account.filter_map(|pointer| spec.text_at(pointer));
+        let named = spec.get("imagePullSecrets");
+        let named = named.into_iter().flat_map(Node::items);
+        let name = |secret: Node<'_>| secret.text_at("/name").unwrap_or_default().to_owned();
         Ok(Some(Puller {
             namespace: self.subject.namespace.clone().unwrap_or_default(),
             service_account: account
@@ -260,60 +291,94 @@ impl Review {
         }))
     }
 
-    /// Every image without which a container does not start: its own, and those of the image volumes
-    /// that it mounts.
-    ///
-    /// # Errors
-    /// As [`Review::containers`].
-    pub fn images(&self) -> Result<Vec<ImageUse<'_>>, Unknown> {
-        let mut images = Vec::new();
-        let containers = self.containers()?;
-        for &Container { name, value, place } in &containers {
-            let Some(image) = value.get("image").filter(|image| !image.is_null()) else {
-                continue;
-            };
-            let unreadable =
-                || Unknown::unreadable(&format!("{}/image", place.pointer()), "is no text");
-            images.push(ImageUse {
-                item: name.into(),
-                reference: image.as_str().ok_or_else(unreadable)?,
-                pull_policy: text(value, "/imagePullPolicy"),
-                at: At::Item(place, "/image"),
-            });
-        }
-        let Some((base, spec)) = self.pod_spec()? else {
-            return Ok(images);
-        };
-        let volumes = spec.get("volumes").and_then(Value::as_array);
-        for (index, volume) in volumes.into_iter().flatten().enumerate() {
-            let Some(reference) = text(volume, "/image/reference") else {
-                continue;
-            };
-            // kubelet starts a container whose mounts it has, whatever became of other volumes
-            // (Kubernetes 1.37, pkg/kubelet/kuberuntime `toKubeContainerImageVolumes`).
-            let name = text(volume, "/name").unwrap_or_default();
-            if !containers.iter().any(|container| container.mounts(name)) {
-                continue;
-            }
-            let list = "volumes";
-            let place = Place { base, list, index };
-            for field in ["/name", "/image/reference"] {
-                short(volume, place, field)?;
-            }
-            images.push(ImageUse {
-                reference,
-                item: format!("volume {name}").into(),
-                pull_policy: text(volume, "/image/pullPolicy"),
-                at: At::Item(place, "/image/reference"),
-            });
-        }
-        Ok(images)
+    fn pod(&self) -> Result<&Pod, Unknown> {
+        let made = self.pod.get_or_init(|| match self.pod_spec()? {
+            Some((base, spec)) => Pod::read(base, spec),
+            None => Ok(Pod::default()),
+        });
+        made.as_ref().map_err(Clone::clone)
     }
 }
 
+// === impl Pod ===
+
+impl Pod {
+    fn read(base: &'static str, spec: Node<'_>) -> Result<Self, Unknown> {
+        let mut containers = Vec::new();
+        for list in ["initContainers", "containers", "ephemeralContainers"] {
+            let items = match spec.get(list) {
+                Some(items) if items.is_list() => items.items(),
+                Some(other) if !other.is_null() => {
+                    let pointer = format!("{base}/{list}");
+                    return Err(Unknown::unreadable(&pointer, "is not a list"));
+                }
+                _ => continue,
+            };
+            for (index, value) in items.enumerate() {
+                let place = Place { base, list, index };
+                if !value.is_map() {
+                    return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
+                }
+                for field in ["/name", "/image", MEMORY_LIMIT] {
+                    short(value, place, field)?;
+                }
+                if containers.len() == MOST_CONTAINERS {
+                    return Err(Unknown::TooMany);
+                }
+                containers.push(Container::new(place, value));
+            }
+        }
+        let mut images = Vec::new();
+        for container in &containers {
+            images.extend(container.image()?);
+        }
+        let volumes = spec.get("volumes");
+        for (index, volume) in volumes.into_iter().flat_map(Node::items).enumerate() {
+            let list = "volumes";
+            let place = Place { base, list, index };
+            images.extend(volume_image(volume, place, &containers)?);
+        }
+        let places = containers.iter();
+        let places = places.map(|container| (container.place, container.value.index()));
+        Ok(Self {
+            containers: places.collect(),
+            images,
+        })
+    }
+}
+
+/// The image of a volume that a container mounts.
+fn volume_image(
+    volume: Node<'_>,
+    place: Place,
+    containers: &[Container<'_>],
+) -> Result<Option<ImageUse>, Unknown> {
+    const REFERENCE: &str = "/image/reference";
+    let Some(written) = volume.text_at(REFERENCE) else {
+        return Ok(None);
+    };
+    // kubelet starts a container whose mounts it has, whatever became of other volumes
+    // (Kubernetes 1.37, pkg/kubelet/kuberuntime `toKubeContainerImageVolumes`).
+    let name = volume.text_at("/name").unwrap_or_default();
+    if !containers.iter().any(|container| container.mounts(name)) {
+        return Ok(None);
+    }
+    for field in ["/name", REFERENCE] {
+        short(volume, place, field)?;
+    }
+    let policy = volume.text_at("/image/pullPolicy");
+    let at = At::Item(place, REFERENCE);
+    Ok(Some(ImageUse::new(
+        format!("volume {name}"),
+        written,
+        policy,
+        at,
+    )))
+}
+
 /// Whether a text in a container or a volume has a length that guardrails may copy.
-fn short(value: &Value, place: Place, field: &str) -> Result<(), Unknown> {
-    match text(value, field) {
+fn short(value: Node<'_>, place: Place, field: &str) -> Result<(), Unknown> {
+    match value.text_at(field) {
         Some(text) if text.len() > LONGEST_TEXT => Err(Unknown::unreadable(
             &format!("{}{field}", place.pointer()),
             &format!("is longer than {LONGEST_TEXT} bytes"),
@@ -342,7 +407,7 @@ mod tests {
         let images = review.images().unwrap();
         let seen: Vec<_> = images
             .iter()
-            .map(|image| (&*image.item, image.reference))
+            .map(|image| (&*image.item, &*image.written))
             .collect();
         assert_eq!(
             seen,
@@ -354,11 +419,9 @@ mod tests {
                 ("volume model", "e")
             ]
         );
-        for image in &images {
-            assert_eq!(
-                review.object.pointer(&image.pointer()).unwrap(),
-                image.reference
-            );
+        for image in images {
+            let found = review.root().text_at(&image.pointer());
+            assert_eq!(found, Some(&*image.written));
         }
     }
 
@@ -410,7 +473,7 @@ mod tests {
             let error = review.images().unwrap_err().to_string();
             assert_eq!(
                 error,
-                format!("/spec/containers/0{place} is longer than 4096 bytes")
+                format!("/spec/containers/0{place} is longer than 1024 bytes")
             );
         }
     }
@@ -422,7 +485,7 @@ mod tests {
             "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}},
         }))
         .unwrap();
-        assert!(review.containers().unwrap().is_empty());
+        assert_eq!(review.containers().unwrap().count(), 0);
     }
 
     #[test]
@@ -432,7 +495,7 @@ mod tests {
             "spec": {"template": {"spec": {"containers": {}}}},
         }))
         .unwrap();
-        let error = review.containers().unwrap_err();
+        let error = review.containers().map(drop).unwrap_err();
         assert_eq!(
             error.to_string(),
             "/spec/template/spec/containers is not a list"

@@ -17,7 +17,8 @@ use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
 use crate::config::ExternalSecretDefaults;
 use crate::duration;
 use crate::evidence::{Evidence, Question, Unknown};
-use crate::review::{Door, Operation, Review, WatchedKind, patch, text};
+use crate::review::{Door, Operation, Review, WatchedKind, patch};
+use crate::tree::Node;
 use author::Author;
 
 const GROUP: &str = "external-secrets.io";
@@ -124,7 +125,7 @@ impl ImplicitExternalSecretDefaults {
         if review.operation != Operation::Create || self.defaults.is_empty() {
             return Vec::new();
         }
-        let author = Author::of(&review.object);
+        let author = Author::of(review.root());
         self.defaults
             .iter()
             .filter(|default| author.left_out(default.path))
@@ -133,7 +134,7 @@ impl ImplicitExternalSecretDefaults {
 
     /// One finding with one patch for the whole object: most leave out many fields.
     fn in_file(&self, review: &Review, schema: &Value) -> Option<Finding> {
-        let fields = schema_defaults::left_out(schema, &review.object);
+        let fields = schema_defaults::left_out(schema, review.root());
         if fields.is_empty() {
             return None;
         }
@@ -149,7 +150,8 @@ impl ImplicitExternalSecretDefaults {
         let mut help = vec!["write them out in Git, as the fix does".to_owned()];
         let other = self.defaults.iter().filter(|default| {
             let written = default.of_definition(schema);
-            default.seen(&review.object).is_none() && !default.is_same(written.as_ref())
+            default.seen(review.root()).is_none()
+                && !default.is_same(written.as_ref().and_then(Value::as_str))
         });
         help.extend(other.map(|default| {
             format!(
@@ -244,8 +246,8 @@ impl OrganisationDefault {
     }
 
     /// What the object holds there.
-    fn seen<'a>(&self, object: &'a Value) -> Option<&'a Value> {
-        object.pointer(&Place::of_keys(self.path).pointer())
+    fn seen<'a>(&self, object: Node<'a>) -> Option<Node<'a>> {
+        object.at(&Place::of_keys(self.path).pointer())
     }
 
     /// What the definition writes there.
@@ -255,8 +257,8 @@ impl OrganisationDefault {
 
     /// What to put in place of the definition's default, for a field that the author left out.
     fn at_admission(&self, review: &Review, schema: Option<&Value>) -> Option<Finding> {
-        let seen = self.seen(&review.object);
-        if self.is_same(seen) || !self.fits(&review.object) {
+        let seen = self.seen(review.root());
+        if self.is_same(seen.and_then(Node::as_str)) || !self.fits(review.root()) {
             return None;
         }
         let property = match schema {
@@ -266,12 +268,12 @@ impl OrganisationDefault {
         };
         // Any other value was put there by somebody else, such as another webhook.
         if let (Some(schema), Some(seen)) = (schema, seen)
-            && self.of_definition(schema).as_ref() != Some(seen)
+            && self.of_definition(schema) != Some(seen.to_value())
         {
             return None;
         }
         let name = self.name();
-        let now = seen.map_or_else(|| "absent".to_owned(), plain);
+        let now = seen.map_or_else(|| "absent".to_owned(), |seen| plain(&seen.to_value()));
         let (problem, help, fix) = match property.and_then(|property| self.refused_by(property)) {
             Some(allowed) => (
                 format!(
@@ -291,7 +293,7 @@ impl OrganisationDefault {
                     self.value
                 ),
                 Some(patch::set(
-                    &review.object,
+                    review.root(),
                     self.path,
                     Value::from(self.value.as_str()),
                 )?),
@@ -311,8 +313,8 @@ impl OrganisationDefault {
         })
     }
 
-    fn is_same(&self, seen: Option<&Value>) -> bool {
-        let Some(seen) = seen.and_then(Value::as_str) else {
+    fn is_same(&self, seen: Option<&str>) -> bool {
+        let Some(seen) = seen else {
             return false;
         };
         // 1h and 1h0m0s are the same interval.
@@ -324,8 +326,8 @@ impl OrganisationDefault {
 
     /// Whether the object stays one that external-secrets accepts. What the author wrote for one
     /// policy can rule out the organisation's default for the other.
-    fn fits(&self, object: &Value) -> bool {
-        let policy = |pointer| text(object, pointer).unwrap_or_default();
+    fn fits(&self, object: Node<'_>) -> bool {
+        let policy = |pointer| object.text_at(pointer).unwrap_or_default();
         let creation = policy("/spec/target/creationPolicy");
         let deletion = policy("/spec/target/deletionPolicy");
         match self.key {
@@ -430,15 +432,13 @@ mod tests {
     /// As kubectl apply sends `applied` and the API server shows it with `more` of spec.target.
     fn at_admission(target: &Value, more: &Value) -> Review {
         let mut review = in_files(&json!({"refreshInterval": "1h0m0s", "target": target}));
-        let applied = review.object.to_string();
-        Arc::make_mut(&mut review.object)["metadata"]["annotations"] =
-            json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
-        let target = Arc::make_mut(&mut review.object)["spec"]["target"]
-            .as_object_mut()
-            .unwrap();
-        for (key, value) in more.as_object().unwrap() {
-            target.insert(key.clone(), value.clone());
-        }
+        let applied = review.root().to_string();
+        review.edit(|object| {
+            object["metadata"]["annotations"] =
+                json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+            let target = object["spec"]["target"].as_object_mut().unwrap();
+            target.extend(more.as_object().unwrap().clone());
+        });
         review.door = Door::Admission;
         review
     }
@@ -458,10 +458,11 @@ mod tests {
         let mut patched = review.clone();
         for finding in judge(defaults.clone(), review, evidence) {
             let fix = finding.fix.expect("a fix");
-            patched.object = Arc::new(patch::apply(&patched.object, &fix).unwrap());
+            let object = patch::apply(&patched.object, &fix).unwrap();
+            patched = patched.with_object(Arc::new(object));
         }
         assert_eq!(judge(defaults.clone(), &patched, evidence), []);
-        (*patched.object).clone()
+        patched.root().to_value()
     }
 
     fn operations(spec: &str, release: &str) -> Vec<String> {
@@ -596,7 +597,7 @@ mod tests {
         );
         assert_eq!(judge(defaults.clone(), &written, &evidence), []);
         let mut unproven = at_admission(&json!({}), &crd_defaults());
-        Arc::make_mut(&mut unproven.object)["metadata"]["annotations"] = json!({});
+        unproven.edit(|object| object["metadata"]["annotations"] = json!({}));
         assert_eq!(judge(defaults.clone(), &unproven, &evidence), []);
         let other = json!({"creationPolicy": "Owner", "deletionPolicy": "Merge"});
         let by_another_webhook = at_admission(&json!({}), &other);
@@ -620,8 +621,10 @@ mod tests {
         let mut review = at_admission(&json!({}), &crd_defaults());
         let applied = r#"{"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
             "metadata": {"name": "db"}, "spec": {}}"#;
-        Arc::make_mut(&mut review.object)["metadata"]["annotations"] =
-            json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+        review.edit(|object| {
+            object["metadata"]["annotations"] =
+                json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+        });
         let evidence = evidence(external_secret("1.2.0"));
         assert_eq!(
             judge(json!({"refreshInterval": "60m"}), &review, &evidence),
@@ -738,7 +741,10 @@ mod tests {
                 let mut review = in_files(&odd);
                 review.door = door;
                 let applied = json!({"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "db"}});
-                Arc::make_mut(&mut review.object)["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
+                review.edit(|object| {
+                    object["metadata"]["annotations"] =
+                        json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
+                });
                 for definition in [external_secret("1.2.0"), json!([])] {
                     rule.judge(&review, &evidence(definition));
                 }

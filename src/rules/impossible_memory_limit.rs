@@ -2,14 +2,13 @@
 //!
 //! Nearly always a unit mistake: `512m` is half a byte, `512` is 512 bytes.
 
-use serde_json::Value;
-
 use super::catalogue::Entry;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{Evidence, Unknown};
 use crate::quantity::Quantity;
 use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
-use crate::review::{Door, Review, at};
+use crate::review::{Door, Review};
+use crate::tree::Node;
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -36,8 +35,7 @@ impl Rule for ImpossibleMemoryLimit {
     fn judge(&self, review: &Review, _: &Evidence) -> Judgement {
         match review.containers() {
             Ok(containers) => containers
-                .iter()
-                .map(|container| (container.name, inspect(container, review.door)))
+                .map(|container| (container.name, inspect(&container, review.door)))
                 .collect(),
             Err(reason) => Judgement::abstain("containers", reason),
         }
@@ -48,15 +46,13 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
     let Some(written) = container.memory_limit() else {
         return Ok(None);
     };
-    let seen = written
-        .as_str()
-        .map_or_else(|| written.to_string(), ToOwned::to_owned);
+    let seen = written.plain();
     let finding = |certainty, magnitude, problem: String, help: String| {
         Ok(Some(Finding {
             certainty,
             path: container.memory_limit_pointer(),
             item: container.name.to_owned(),
-            value: seen.clone(),
+            value: seen.clone().into_owned(),
             magnitude,
             message: format!(
                 "container {} has the memory limit {seen:?}, {problem}",
@@ -117,7 +113,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
         return finding(Certainty::Likely, None, problem, help);
     }
     if door == Door::Files
-        && let Some(request) = at(container.value, "/resources/requests/memory")
+        && let Some(request) = container.value.at("/resources/requests/memory")
     {
         return Ok(request_above_limit(container, request, &limit, &seen));
     }
@@ -127,7 +123,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
 /// The API server refuses a request above its limit, so only files can show one.
 fn request_above_limit(
     container: &Container<'_>,
-    request: &Value,
+    request: Node<'_>,
     limit: &Quantity,
     seen: &str,
 ) -> Option<Finding> {
@@ -135,9 +131,7 @@ fn request_above_limit(
     if parsed.bytes() <= limit.bytes() {
         return None;
     }
-    let requested = request
-        .as_str()
-        .map_or_else(|| request.to_string(), ToOwned::to_owned);
+    let requested = request.plain();
     Some(Finding {
         certainty: Certainty::Proven,
         path: container.memory_limit_pointer(),
@@ -181,7 +175,7 @@ fn meant(seen: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

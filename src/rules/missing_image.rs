@@ -9,6 +9,7 @@ mod pull_secrets;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::catalogue::Entry;
@@ -69,7 +70,7 @@ struct MissingImage {
 
 /// An object's images that nodes would pull.
 struct Wanted<'a> {
-    images: Vec<ImageUse<'a>>,
+    images: Vec<Cow<'a, ImageUse>>,
     /// The kind, where the object is no pod and has no pod template.
     custom_resource: Option<&'a CustomResource>,
     /// Whose pull secrets count, where they are read and known.
@@ -79,13 +80,12 @@ struct Wanted<'a> {
 impl MissingImage {
     fn wanted<'a>(&'a self, review: &'a Review) -> Result<Wanted<'a>, Unknown> {
         let custom_resource = self.custom_resources.of(&review.subject);
-        let mut images = match custom_resource {
-            Some(kind) => kind.images(review)?,
-            None => review.images()?,
+        let mut images: Vec<_> = match custom_resource {
+            Some(kind) => kind.images(review)?.into_iter().map(Cow::Owned).collect(),
+            None => review.images()?.iter().map(Cow::Borrowed).collect(),
         };
-        images.retain(|image| {
-            is_pulled(image) && (custom_resource.is_none() || is_verbatim(image.reference))
-        });
+        images
+            .retain(|image| is_pulled(image) && (custom_resource.is_none() || is_verbatim(image)));
         let reads = self.reads_pull_secrets && !images.is_empty();
         Ok(Wanted {
             images,
@@ -112,7 +112,7 @@ impl MissingImage {
 
     fn inspect(
         &self,
-        image: &ImageUse<'_>,
+        image: &ImageUse,
         wanted: &Wanted<'_>,
         review: &Review,
         evidence: &Evidence,
@@ -121,20 +121,20 @@ impl MissingImage {
         let finding = |certainty, message: String, help: String| Finding {
             certainty,
             path: image.pointer(),
-            item: image.item.clone().into_owned(),
-            value: image.reference.to_owned(),
+            item: image.item.clone(),
+            value: image.written.clone(),
             magnitude: None,
             message,
             help,
             fix: None,
         };
-        let written = match ImageReference::parse(image.reference) {
+        let written = match &image.reference {
             Ok(reference) => reference,
             Err(error) => {
                 let message = format!(
                     "{} has the image {:?}, which is no image reference",
                     image.item,
-                    printable(image.reference)
+                    printable(&image.written)
                 );
                 let help = error.to_string();
                 return Ok(Some(finding(Certainty::Proven, message, help)));
@@ -168,8 +168,7 @@ impl MissingImage {
             ImageState::Missing(missing) => {
                 // Who asks the registry in any case gains nothing from what a node has. How the pods of
                 // a custom resource ask is for its operator to say.
-                let may_be_held =
-                    wanted.custom_resource.is_some() || image.is_pulled_once(&written);
+                let may_be_held = wanted.custom_resource.is_some() || image.is_pulled_once(written);
                 let holder = if may_be_held {
                     missing.holder.clone()?
                 } else {
@@ -214,9 +213,9 @@ impl Rule for MissingImage {
         let compares_platforms = self.compares_platforms_of(&wanted);
         let Wanted { images, puller, .. } = wanted;
         let images = images.iter();
-        let references = images.filter_map(|image| ImageReference::parse(image.reference).ok());
+        let references = images.filter_map(|image| image.reference.as_ref().ok());
         let mut questions = Vec::new();
-        for image in references.map(|reference| reference.pulled()) {
+        for image in references.map(ImageReference::pulled) {
             let puller = puller.clone();
             if compares_platforms {
                 let (image, puller) = (image.clone(), puller.clone());
@@ -247,7 +246,7 @@ impl Rule for MissingImage {
                 Ok(finding) if runs_steps => judgement.findings.extend(finding.map(unless_made)),
                 Ok(finding) => judgement.findings.extend(finding),
                 Err(reason) => {
-                    let item = format!("{} ({})", image.item, printable(image.reference));
+                    let item = format!("{} ({})", image.item, printable(&image.written));
                     judgement.add(item, Err(reason));
                 }
             }
@@ -258,19 +257,19 @@ impl Rule for MissingImage {
 
 /// Placeholders that another webhook replaces (Istio's `auto`, a blank), and images that are never
 /// pulled, are no business of a registry.
-fn is_pulled(image: &ImageUse<'_>) -> bool {
-    image.pull_policy != Some("Never") && !matches!(image.reference.trim(), "" | "auto")
+fn is_pulled(image: &ImageUse) -> bool {
+    image.pull_policy.as_deref() != Some("Never") && !matches!(image.written.trim(), "" | "auto")
 }
 
 /// What an operator hands on as it is written. Other programs have placeholders of their own (Argo's
 /// and Tekton's parameters, variables of a shell), and some operators give a name without a tag the
 /// version that they know.
-fn is_verbatim(reference: &str) -> bool {
+fn is_verbatim(image: &ImageUse) -> bool {
     let has_placeholder = ["{{", "$(", "${"]
         .iter()
-        .any(|mark| reference.contains(mark));
-    let is_whole = |image: ImageReference| image.tag.is_some() || image.digest.is_some();
-    !has_placeholder && ImageReference::parse(reference).map_or(true, is_whole)
+        .any(|mark| image.written.contains(mark));
+    let is_whole = |image: &ImageReference| image.tag.is_some() || image.digest.is_some();
+    !has_placeholder && image.reference.as_ref().map_or(true, is_whole)
 }
 
 /// A finding of an object whose own steps may make the image before another one pulls it.
@@ -284,11 +283,7 @@ fn unless_made(finding: Finding) -> Finding {
 }
 
 /// The message is the same whoever answered; the help says who did, and what there is instead.
-fn explain(
-    image: &ImageUse<'_>,
-    reference: &ImageReference,
-    missing: &Missing,
-) -> (String, String) {
+fn explain(image: &ImageUse, reference: &ImageReference, missing: &Missing) -> (String, String) {
     let Missing {
         what, asked, tags, ..
     } = missing;
@@ -340,7 +335,7 @@ fn told(holder: &Holder, review: &Review) -> String {
 /// Message and help, where no node that may get the pod is of a platform that the image is built for.
 /// It may be that such a node is only made when the pod waits for it.
 fn explain_platforms(
-    image: &ImageUse<'_>,
+    image: &ImageUse,
     reference: &ImageReference,
     built: &[Platform],
     nodes: &BTreeSet<Platform>,

@@ -11,7 +11,7 @@ use crate::evidence::{Evidence, MemoryOutcome, MemoryRecord, Question, Scalar, U
 use crate::image::ImageReference;
 use crate::quantity::{Quantity, display_bytes};
 use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
-use crate::review::{Review, Subject, text};
+use crate::review::{Review, Subject};
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -66,15 +66,14 @@ impl Rule for OomKilledMemoryLimit {
         let learnt: Vec<Row<'_>> = learnt.collect();
         let rows: Vec<&Row<'_>> = self.known.iter().chain(&learnt).collect();
         containers
-            .iter()
             .map(|container| {
                 let old = before.iter().find(|(name, _)| name == container.name);
                 let raised =
-                    old.is_some_and(|(_, old)| limit_of(container).is_some_and(|new| new > *old));
+                    old.is_some_and(|(_, old)| limit_of(&container).is_some_and(|new| new > *old));
                 let finding = if raised {
                     None
                 } else {
-                    inspect(review, container, &rows)
+                    inspect(review, &container, &rows)
                 };
                 (container.name, Ok::<_, Unknown>(finding))
             })
@@ -197,20 +196,20 @@ fn limit_of(container: &Container<'_>) -> Option<i128> {
 }
 
 fn limits(review: &Review) -> Vec<(String, i128)> {
-    let containers = review.containers().unwrap_or_default();
+    let containers = review.containers().into_iter().flatten();
     containers
-        .iter()
-        .filter_map(|container| Some((container.name.to_owned(), limit_of(container)?)))
+        .filter_map(|container| Some((container.name.to_owned(), limit_of(&container)?)))
         .collect()
 }
 
 fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Option<Finding> {
     let limit = limit_of(container)?;
-    let image = text(container.value, "/image");
-    let image = image.and_then(|image| ImageReference::parse(image).ok());
+    let images = review.images().unwrap_or_default();
+    let image = images.iter().find(|image| image.is_of(container));
+    let image = image.and_then(|image| image.reference.as_ref().ok());
     let matching: Vec<_> = rows
         .iter()
-        .filter(|row| row.matches(review, container.name, image.as_ref()))
+        .filter(|row| row.matches(review, container.name, image))
         .collect();
     let outcome = |wanted| {
         matching
@@ -245,9 +244,7 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Opt
         .map(|row| row.limit)
         .min();
     let written = container.memory_limit()?;
-    let seen = written
-        .as_str()
-        .map_or_else(|| written.to_string(), ToOwned::to_owned);
+    let seen = written.plain().into_owned();
     Some(Finding {
         certainty,
         path: container.memory_limit_pointer(),
@@ -456,9 +453,9 @@ mod tests {
     fn a_raise_is_never_held_up() {
         let mut review = Review::of_manifest(deployment("512Mi")).unwrap();
         review.operation = Operation::Update;
-        review.previous = Some(Arc::new(deployment("256Mi")));
+        review.previous = Some(Arc::new(deployment("256Mi").into()));
         assert_eq!(certainty(&review, vec![kill(&json!({}))]), None);
-        review.previous = Some(Arc::new(deployment("1Gi")));
+        review.previous = Some(Arc::new(deployment("1Gi").into()));
         assert_eq!(
             certainty(&review, vec![kill(&json!({}))]),
             Some(Certainty::Observed)

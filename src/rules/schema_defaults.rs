@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::review::patch::escape;
+use crate::tree::Node;
 
 /// One step from an object towards a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) fn in_list_items(definition: &Value) -> Vec<ListDefault> {
 }
 
 /// The defaults that the object leaves to the definition, below `spec`.
-pub(super) fn left_out(schema: &Value, object: &Value) -> Vec<LeftOut> {
+pub(super) fn left_out(schema: &Value, object: Node<'_>) -> Vec<LeftOut> {
     let mut found = Vec::new();
     if let (Some(schema), Some(spec)) = (schema.pointer("/properties/spec"), object.get("spec")) {
         let mut place = Place(vec![Segment::Key("spec".to_owned())]);
@@ -140,51 +141,49 @@ fn collect(schema: &Value, steps: &mut Vec<Step>, in_list: bool, found: &mut Vec
     }
 }
 
-fn search(schema: &Value, value: &Value, place: &mut Place, found: &mut Vec<LeftOut>) {
-    match value {
-        Value::Object(map) => {
-            for (key, property) in properties(schema) {
-                place.0.push(Segment::Key(key.clone()));
-                match map.get(key).filter(|value| !is_replaced(property, value)) {
-                    Some(value) => search(property, value, place, found),
-                    None => found.extend(default_of(property).map(|value| LeftOut {
-                        place: place.clone(),
-                        value,
-                    })),
-                }
-                place.0.pop();
+fn search(schema: &Value, value: Node<'_>, place: &mut Place, found: &mut Vec<LeftOut>) {
+    if value.is_map() {
+        for (key, property) in properties(schema) {
+            place.0.push(Segment::Key(key.clone()));
+            let written = value.get(key);
+            match written.filter(|value| !value.is_null() || is_nullable(property)) {
+                Some(value) => search(property, value, place, found),
+                None => found.extend(default_of(property).map(|value| LeftOut {
+                    place: place.clone(),
+                    value,
+                })),
             }
-            let free = free_keys(schema);
-            for (key, value) in free.into_iter().flat_map(|_| map) {
-                place.0.push(Segment::Key(key.clone()));
-                search(free.unwrap_or(&Value::Null), value, place, found);
-                place.0.pop();
-            }
+            place.0.pop();
         }
-        Value::Array(items) => {
-            let Some(schema) = schema.get("items") else {
-                return;
-            };
-            for (index, item) in items.iter().enumerate() {
-                place.0.push(Segment::Item {
-                    index,
-                    name: name_of(item, index),
-                });
-                search(schema, item, place, found);
-                place.0.pop();
-            }
+    }
+    if let Some(schema) = free_keys(schema) {
+        for (key, value) in value.entries() {
+            place.0.push(Segment::Key(key.to_owned()));
+            search(schema, value, place, found);
+            place.0.pop();
         }
-        _ => {}
+    }
+    if let Some(schema) = schema.get("items") {
+        for (index, item) in value.items().enumerate() {
+            let name = name_of(item, index);
+            place.0.push(Segment::Item { index, name });
+            search(schema, item, place, found);
+            place.0.pop();
+        }
     }
 }
 
 /// A null counts as left out, unless the schema allows it.
 fn is_replaced(schema: &Value, value: &Value) -> bool {
-    value.is_null() && schema.get("nullable") != Some(&Value::Bool(true))
+    value.is_null() && !is_nullable(schema)
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    schema.get("nullable") == Some(&Value::Bool(true))
 }
 
 /// Lists of external-secrets name their items by `secretKey`, most others by `name`.
-fn name_of(item: &Value, index: usize) -> String {
+fn name_of(item: Node<'_>, index: usize) -> String {
     let name = ["secretKey", "name"]
         .iter()
         .find_map(|key| item.get(key)?.as_str());
@@ -303,6 +302,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::tree::Tree;
 
     /// What the definition of ExternalSecret had by way of defaults in a release of
     /// external-secrets (`config/crds/bases` at its tag), cut to the fields with defaults.
@@ -364,10 +364,14 @@ pub(super) mod tests {
         ]})
     }
 
+    fn left_out_of(schema: &Value, object: &Value) -> Vec<LeftOut> {
+        left_out(schema, Tree::from(object).root())
+    }
+
     fn found(release: &str, spec: &Value) -> Vec<(String, Value)> {
         let definition = external_secret(release);
         let object = json!({"spec": spec});
-        left_out(schema(&definition, "v1").unwrap(), &object)
+        left_out_of(schema(&definition, "v1").unwrap(), &object)
             .into_iter()
             .map(|field| (field.place.pointer(), field.value))
             .collect()
@@ -427,7 +431,7 @@ pub(super) mod tests {
     #[test]
     fn a_default_of_null_is_none() {
         let schema = json!({"properties": {"spec": {"properties": {"a": {"default": null}}}}});
-        assert_eq!(left_out(&schema, &json!({"spec": {}})), []);
+        assert_eq!(left_out_of(&schema, &json!({"spec": {}})), []);
     }
 
     #[test]
@@ -436,7 +440,7 @@ pub(super) mod tests {
             "a": {"default": 1}, "b": {"default": 2, "nullable": true},
         }}}}});
         let object = json!({"spec": {"x/y": {"b": null}, "z": "text"}});
-        let found = left_out(&schema, &object);
+        let found = left_out_of(&schema, &object);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].place.pointer(), "/spec/x~1y/a");
     }
@@ -497,7 +501,7 @@ pub(super) mod tests {
             json!([[]]),
         ] {
             assert_eq!(in_list_items(&odd), []);
-            assert_eq!(left_out(&odd, &json!({"spec": {"data": [1]}})), []);
+            assert_eq!(left_out_of(&odd, &json!({"spec": {"data": [1]}})), []);
         }
     }
 }

@@ -16,7 +16,8 @@ use super::catalogue::Entry;
 use super::schema_defaults::{self, ListDefault, Step};
 use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
 use crate::evidence::{Evidence, Question, Unknown};
-use crate::review::{Review, WatchedKind, patch, text};
+use crate::review::{Review, WatchedKind, patch};
+use crate::tree::Node;
 
 const SECRETS_GROUP: &str = "external-secrets.io";
 const SECRETS_PLURAL: &str = "externalsecrets";
@@ -133,9 +134,9 @@ fn is_generated(review: &Review) -> bool {
 /// Whether Argo CD applies on the server and compares by structured merge, which takes a list for
 /// one value. Server-side diff, asked for by the Application itself, knows the defaults.
 fn compares_by_structure(review: &Review) -> bool {
-    let options = review.object.pointer("/spec/syncPolicy/syncOptions");
-    let mut options = options.and_then(Value::as_array).into_iter().flatten();
-    options.any(|option| option == "ServerSideApply=true")
+    let options = review.root().at("/spec/syncPolicy/syncOptions");
+    let mut options = options.into_iter().flat_map(Node::items);
+    options.any(|option| option.as_str() == Some("ServerSideApply=true"))
         && !has_compare_option(review, "ServerSideDiff=true")
         && !is_generated(review)
 }
@@ -148,14 +149,14 @@ fn has_compare_option(review: &Review, wanted: &str) -> bool {
 
 /// Whether Argo CD has seen an `APIService` among the resources; a new object has no status yet.
 fn shows_api_services(review: &Review) -> bool {
-    let is_one = |resource: &Value| {
-        text(resource, "/group") == Some("apiregistration.k8s.io")
-            && text(resource, "/kind") == Some("APIService")
+    let is_one = |resource: Node<'_>| {
+        resource.text_at("/group") == Some("apiregistration.k8s.io")
+            && resource.text_at("/kind") == Some("APIService")
     };
-    let resources = review.object.pointer("/status/resources");
-    let mut resources = resources.and_then(Value::as_array).into_iter().flatten();
+    let resources = review.root().at("/status/resources");
+    let mut resources = resources.into_iter().flat_map(Node::items);
     resources.any(is_one)
-        && review.object.get("spec").is_some_and(Value::is_object)
+        && review.root().get("spec").is_some_and(Node::is_map)
         && !is_generated(review)
 }
 
@@ -192,7 +193,7 @@ fn defaults_of_external_secrets(
 }
 
 fn inspect(review: &Review, needed: Vec<LiveFields>, version: Version, judgement: &mut Judgement) {
-    match review.object.pointer("/spec/ignoreDifferences") {
+    match review.root().at("/spec/ignoreDifferences") {
         None => {
             let mut finding = absent(review, &needed, version);
             // Half a list now would stand in the way of the whole one a moment later.
@@ -202,12 +203,13 @@ fn inspect(review: &Review, needed: Vec<LiveFields>, version: Version, judgement
             }
             judgement.findings.push(finding);
         }
-        Some(Value::Array(entries)) => {
-            let namespace = text(&review.object, "/spec/destination/namespace");
+        Some(entries) if entries.is_list() => {
+            let namespace = review.root().text_at("/spec/destination/namespace");
             let missing = needed
                 .into_iter()
                 .filter_map(|live| live.without_covered(entries, namespace));
-            let findings = missing.map(|live| uncovered(&live, entries.len(), version));
+            let count = entries.items().count();
+            let findings = missing.map(|live| uncovered(&live, count, version));
             judgement.findings.extend(findings);
         }
         Some(_) => judgement.add(
@@ -236,7 +238,7 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
             written.join(", ")
         ),
         fix: patch::set(
-            &review.object,
+            review.root(),
             &["spec", "ignoreDifferences"],
             Value::Array(entries),
         ),
@@ -308,15 +310,15 @@ impl LiveFields {
     }
 
     /// What the entries leave uncovered.
-    fn without_covered(mut self, entries: &[Value], namespace: Option<&str>) -> Option<Self> {
+    fn without_covered(mut self, entries: Node<'_>, namespace: Option<&str>) -> Option<Self> {
         let about: Vec<_> = entries
-            .iter()
-            .filter(|entry| coverage::is_about(entry, self.group, self.kind, namespace))
+            .items()
+            .filter(|entry| coverage::is_about(*entry, self.group, self.kind, namespace))
             .collect();
         let is_covered = |field: &Field| {
             about
                 .iter()
-                .any(|entry| coverage::covers(entry, &field.steps))
+                .any(|entry| coverage::covers(*entry, &field.steps))
         };
         self.fields.retain(|field| !is_covered(field));
         (!self.fields.is_empty()).then_some(self)
@@ -395,21 +397,22 @@ mod tests {
 
     fn with_list(list: Value) -> Review {
         let mut review = application();
-        Arc::make_mut(&mut review.object)["spec"]["ignoreDifferences"] = list;
+        review.edit(|object| object["spec"]["ignoreDifferences"] = list);
         review
     }
 
     fn with_api_service(mut review: Review) -> Review {
-        Arc::make_mut(&mut review.object)["status"] = json!({"resources": [
+        let resources = json!([
             {"kind": "Service", "name": "metrics-server"},
             {"group": "apiregistration.k8s.io", "kind": "APIService", "name": "v1beta1.metrics.k8s.io"},
-        ]});
+        ]);
+        review.edit(|object| object["status"] = json!({"resources": resources}));
         review
     }
 
     fn without_server_side_apply(mut review: Review) -> Review {
-        Arc::make_mut(&mut review.object)["spec"]["syncPolicy"] =
-            json!({"syncOptions": ["ServerSideApply=false"]});
+        let policy = json!({"syncOptions": ["ServerSideApply=false"]});
+        review.edit(|object| object["spec"]["syncPolicy"] = policy);
         review
     }
 
@@ -425,10 +428,11 @@ mod tests {
             panic!("{judgement:?}")
         };
         let fix = finding.fix.as_ref().expect("a fix");
-        let mut patched = review.clone();
-        patched.object = Arc::new(patch::apply(&review.object, fix).unwrap());
+        let object = patch::apply(&review.object, fix).unwrap();
+        let patched = review.with_object(Arc::new(object));
         assert_eq!(judge(&patched, evidence), Judgement::default());
-        patched.object["spec"]["ignoreDifferences"].clone()
+        let list = patched.root().at("/spec/ignoreDifferences");
+        list.unwrap().to_value()
     }
 
     fn help(review: &Review, evidence: &Evidence) -> Vec<String> {
@@ -540,8 +544,8 @@ mod tests {
     #[test]
     fn case_26_what_an_application_set_generates_is_left_alone() {
         let mut review = with_api_service(application());
-        Arc::make_mut(&mut review.object)["metadata"]["ownerReferences"] =
-            json!([{"kind": "ApplicationSet", "name": "all"}]);
+        let owners = json!([{"kind": "ApplicationSet", "name": "all"}]);
+        review.edit(|object| object["metadata"]["ownerReferences"] = owners);
         assert_eq!(UnignoredLiveFields.questions(&review), []);
         assert_eq!(judge(&review, &usual()), Judgement::default());
     }
@@ -557,8 +561,8 @@ mod tests {
     fn case_29_server_side_diff_knows_the_defaults() {
         let annotated = |options: &str| {
             let mut review = application();
-            Arc::make_mut(&mut review.object)["metadata"]["annotations"] =
-                json!({"argocd.argoproj.io/compare-options": options});
+            let annotations = json!({"argocd.argoproj.io/compare-options": options});
+            review.edit(|object| object["metadata"]["annotations"] = annotations);
             review
         };
         let nothing = Judgement::default();
@@ -650,11 +654,11 @@ mod tests {
             ("sourceHydrator", json!({"drySource": {}, "syncSource": {}})),
         ] {
             let mut review = application();
-            let spec = Arc::make_mut(&mut review.object)["spec"]
-                .as_object_mut()
-                .unwrap();
-            spec.remove("source");
-            spec.insert(key.to_owned(), source);
+            review.edit(|object| {
+                let spec = object["spec"].as_object_mut().unwrap();
+                spec.remove("source");
+                spec.insert(key.to_owned(), source);
+            });
             repaired(&review, &usual());
         }
     }
@@ -773,10 +777,10 @@ mod tests {
             json!({"syncPolicy": {"syncOptions": "ServerSideApply=true"}}),
         ] {
             let mut review = with_api_service(application());
-            Arc::make_mut(&mut review.object)["spec"] = odd.clone();
+            review.edit(|object| object["spec"] = odd.clone());
             judge(&review, &usual());
             let mut review = application();
-            Arc::make_mut(&mut review.object)["status"] = json!({"resources": odd});
+            review.edit(|object| object["status"] = json!({"resources": odd}));
             judge(&review, &usual());
             judge(
                 &with_list(json!([odd, {"group": odd, "kind": odd, "jqPathExpressions": odd}])),

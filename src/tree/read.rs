@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Node, Slot, Tree, most_nodes, text_in};
+use super::{Bound, Node, Slot, Tree, text_in};
 
 /// A tree that is being made: values are added in the order of the text.
 #[derive(Default)]
@@ -36,6 +36,12 @@ enum Part {
     Read(Skipped),
 }
 
+/// Reads one value into a tree.
+pub(crate) struct TreeSeed {
+    builder: Builder,
+    skipped: Skipped,
+}
+
 /// Reads one value into a builder.
 struct ValueSeed<'b> {
     builder: &'b mut Builder,
@@ -48,7 +54,8 @@ struct KeySeed<'b>(&'b mut Builder);
 /// Reads a whole text, which the tree then shares.
 pub(super) fn parse(source: &Arc<String>) -> Result<Tree, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(source);
-    let tree = Builder::read(source, &mut reader, Skipped::NOTHING)?;
+    let builder = Builder::over(source).with_room_for(Bound::of(source.as_bytes()));
+    let tree = builder.read(&mut reader)?;
     reader.end()?;
     Ok(tree)
 }
@@ -79,37 +86,40 @@ impl Skipped {
 // === impl Builder ===
 
 impl Builder {
-    /// Reads the value that a deserializer of this text comes to next.
-    pub(crate) fn read<'de, D: Deserializer<'de>>(
-        source: &Arc<String>,
-        deserializer: D,
-        skipped: Skipped,
-    ) -> Result<Tree, D::Error> {
-        let mut builder = Self {
+    /// A tree whose strings may lie in this text.
+    pub(crate) fn over(source: &Arc<String>) -> Self {
+        Self {
             source: Arc::clone(source),
-            unescaped: String::new(),
-            // Memory that is never written to is never there.
-            slots: Vec::with_capacity(most_nodes(source.as_bytes())),
-        };
-        let seed = ValueSeed {
-            builder: &mut builder,
-            skipped,
-        };
-        seed.deserialize(deserializer)?;
-        Ok(builder.into_tree())
+            ..Self::default()
+        }
     }
 
-    /// The tree, with no more memory than it needs; null, where nothing was added.
+    /// Makes room for all that a text can hold, so that the tree never moves while it grows. Memory
+    /// that is never written to is never there.
+    pub(crate) fn with_room_for(mut self, bound: Bound) -> Self {
+        self.slots.reserve_exact(bound.nodes);
+        self.unescaped.reserve_exact(bound.unescaped);
+        self
+    }
+
+    /// Reads the value that a deserializer comes to next, without what is skipped.
+    pub(crate) fn seed(self, skipped: Skipped) -> TreeSeed {
+        TreeSeed {
+            builder: self,
+            skipped,
+        }
+    }
+
+    /// Reads the value that a deserializer comes to next.
+    pub(crate) fn read<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        self.seed(Skipped::NOTHING).deserialize(deserializer)
+    }
+
+    /// The tree; null, where nothing was added.
     pub(crate) fn finish(mut self) -> Tree {
         if self.slots.is_empty() {
             self.null();
         }
-        self.slots.shrink_to_fit();
-        self.unescaped.shrink_to_fit();
-        self.into_tree()
-    }
-
-    fn into_tree(self) -> Tree {
         Tree {
             source: self.source,
             unescaped: self.unescaped,
@@ -149,7 +159,7 @@ impl Builder {
     }
 
     /// A string that may lie in the source as it is.
-    fn borrowed_text(&mut self, text: &str) {
+    pub(crate) fn borrowed_text(&mut self, text: &str) {
         let start = text
             .as_ptr()
             .addr()
@@ -186,9 +196,9 @@ impl Builder {
         Open(self.slots.len() - 1)
     }
 
-    pub(crate) fn close(&mut self, open: Open) {
+    pub(crate) fn close(&mut self, Open(start): Open) {
         let now = self.slots.len();
-        if let Slot::List { end } | Slot::Map { end } = &mut self.slots[open.0] {
+        if let Slot::List { end } | Slot::Map { end } = &mut self.slots[start] {
             *end = now;
         }
     }
@@ -206,7 +216,9 @@ impl Builder {
             Value::String(text) => self.text(text),
             Value::Array(items) => {
                 let list = self.open_list();
-                items.iter().for_each(|item| self.value(item));
+                for item in items {
+                    self.value(item);
+                }
                 self.close(list);
             }
             Value::Object(entries) => {
@@ -226,7 +238,9 @@ impl Builder {
             Slot::Text { .. } => self.text(node.as_str().unwrap_or_default()),
             Slot::List { .. } => {
                 let list = self.open_list();
-                node.items().for_each(|item| self.node(item));
+                for item in node.items() {
+                    self.node(item);
+                }
                 self.close(list);
             }
             Slot::Map { .. } => {
@@ -239,6 +253,21 @@ impl Builder {
             }
             scalar => self.slots.push(scalar),
         }
+    }
+}
+
+// === impl TreeSeed ===
+
+impl<'de> DeserializeSeed<'de> for TreeSeed {
+    type Value = Tree;
+
+    fn deserialize<D: Deserializer<'de>>(mut self, deserializer: D) -> Result<Tree, D::Error> {
+        let seed = ValueSeed {
+            builder: &mut self.builder,
+            skipped: self.skipped,
+        };
+        seed.deserialize(deserializer)?;
+        Ok(self.builder.finish())
     }
 }
 

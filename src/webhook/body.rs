@@ -7,7 +7,6 @@ use axum::extract::Request;
 use axum::http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,7 +34,7 @@ pub(super) enum Rejection {
     Reviews,
     #[error("too much memory is taken by other reviews")]
     Memory,
-    #[error("to read the body takes more memory than one review may have; raise --memory-limit")]
+    #[error("the body takes more memory than one review may have; raise --memory-limit")]
     Unwieldy,
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -44,7 +43,7 @@ pub(super) enum Rejection {
 /// A body, and its share of the memory.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) bytes: Bytes,
+    pub(super) bytes: Vec<u8>,
     pub(super) share: Share,
 }
 
@@ -103,21 +102,15 @@ async fn collect(
     declared: Option<usize>,
     limits: &Limits,
     share: &mut Share,
-) -> Result<Bytes, Rejection> {
-    let mut first = Bytes::new();
+) -> Result<Vec<u8>, Rejection> {
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Rejection::Short)?.into_data() else {
             continue;
         };
-        let length = first.len() + all.len() + data.len();
+        let length = all.len() + data.len();
         if length > limits.body_bytes {
             return Err(Rejection::TooLarge(limits.body_bytes));
-        }
-        // Most reviews come in one frame, which is then the body itself.
-        if length == data.len() && declared == Some(length) {
-            first = data;
-            continue;
         }
         if length > all.capacity() {
             let capacity = declared.unwrap_or(2 * length).max(length);
@@ -126,14 +119,12 @@ async fn collect(
             }
             all.reserve_exact(capacity - all.len());
         }
-        all.extend_from_slice(&std::mem::take(&mut first));
         all.extend_from_slice(&data);
     }
-    let bytes = if all.is_empty() { first } else { all.into() };
     match declared {
-        Some(length) if bytes.len() != length => Err(Rejection::Short),
-        _ if bytes.is_empty() => Err(Rejection::Empty),
-        _ => Ok(bytes),
+        Some(length) if all.len() != length => Err(Rejection::Short),
+        _ if all.is_empty() => Err(Rejection::Empty),
+        _ => Ok(all),
     }
 }
 

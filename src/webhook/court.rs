@@ -19,6 +19,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+/// Bytes of JSON above which a review is a large one.
+const LARGE: usize = 256 << 10;
+
 /// Threads beside the workers for usual reviews, and as many again for large ones. Few: each of them
 /// may be busy for ever, and then takes its share of the processors from the workers.
 const THREADS: usize = 2;
@@ -72,6 +75,19 @@ struct Awaited<T>(JoinHandle<T>);
 /// Remembers a wake until it is waited for.
 #[derive(Default)]
 struct Signal(Notify);
+
+// === impl Size ===
+
+impl Size {
+    /// Of so many bytes of JSON. Most reviews have some thousand.
+    pub(super) fn of(bytes: usize) -> Self {
+        if bytes > LARGE {
+            Self::Large
+        } else {
+            Self::Usual
+        }
+    }
+}
 
 // === impl Court ===
 

@@ -1,20 +1,20 @@
-//! From bytes to a [`Review`]. The uid is read before anything can fail.
+//! From a body to a [`Review`], in one reading.
 //!
 //! The API server passes objects that no JSON library reads whole (nested 9,900 deep, say), and takes
-//! an answer only with the uid of its request. So where the objects cannot be read on the way, they
-//! stay raw text at first, whatever they are, and are read second.
+//! an answer only with the uid of its request. So where a body cannot be read at once, its objects stay
+//! raw text at first, whatever they are.
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::object::{self, Without};
+use super::object;
 use crate::report::visible;
-use crate::review::{Door, Operation, Review, Subject, text};
+use crate::review::{Door, Operation, Review, Subject};
+use crate::tree::{Bound, Builder, Tree};
 
 /// Characters of a uid. The API server's are UUIDs of 36.
 const LONGEST_UID: usize = 128;
@@ -95,8 +95,17 @@ pub struct Envelope<'a> {
 enum Object<'a> {
     /// As it came.
     Raw(&'a RawValue),
-    /// Read on the way, without what [`object::read`] leaves out.
-    Read(Value),
+    /// Read on the way, without what [`object::skipped`] leaves out.
+    Read(Tree),
+}
+
+/// What becomes of the objects while a body is read.
+#[derive(Clone, Copy)]
+enum Objects<'s> {
+    /// They stay as they are.
+    Raw,
+    /// They become trees over this text, of which this much is known.
+    Read(&'s Arc<String>, Bound),
 }
 
 /// A text of the request itself, which is read no further than it is used.
@@ -116,10 +125,8 @@ struct RawUid {
     uid: Option<Name>,
 }
 
-/// With `AT_ONCE`, objects that can be judged are read as they are met: an API server writes the kind
-/// and the operation before them.
 #[derive(Default)]
-struct RawRequest<'a, const AT_ONCE: bool> {
+struct RawRequest<'a> {
     uid: Option<Name>,
     kind: Option<RawKind>,
     sub_resource: Option<Name>,
@@ -130,6 +137,23 @@ struct RawRequest<'a, const AT_ONCE: bool> {
     dry_run: Option<bool>,
     object: Option<Object<'a>>,
     old_object: Option<Object<'a>>,
+}
+
+/// Reads an AdmissionReview.
+struct ReviewSeed<'s>(Objects<'s>);
+
+/// Reads its request.
+struct RequestSeed<'s>(Objects<'s>);
+
+/// The fields of an AdmissionReview that are read.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum ReviewField {
+    ApiVersion,
+    Kind,
+    Request,
+    #[serde(other)]
+    Other,
 }
 
 /// The fields of a request that are read.
@@ -192,29 +216,24 @@ impl Verb {
 // === impl Envelope ===
 
 impl<'a> Envelope<'a> {
-    /// Reads a body, and leaves its objects raw.
+    /// Reads a body with the objects that can be judged, in one go. Where anything is wrong with it,
+    /// it is read as [`Envelope::parse_raw`] does. `bound` is what its text becomes at most.
     ///
     /// # Errors
     /// Only where there is no uid to answer to.
-    pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
-        Self::parse_text(text_of(body)?)
-    }
-
-    /// Reads a body with the objects that can be judged, in one go. Where anything is wrong with it,
-    /// it is read as [`Envelope::parse`] does.
-    ///
-    /// # Errors
-    /// As [`Envelope::parse`].
-    pub fn parse_at_once(body: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let body = text_of(body)?;
-        match serde_json::from_str::<RawReview<RawRequest<'_, true>>>(body) {
+    pub fn parse(body: &'a Arc<String>, bound: Bound) -> Result<Self, EnvelopeError> {
+        match Self::read(body, Objects::Read(body, bound)) {
             Ok(review) => Self::of(checked(review)?),
-            Err(_) => Self::parse_text(body),
+            Err(_) => Self::parse_raw(body),
         }
     }
 
-    fn parse_text(body: &'a str) -> Result<Self, EnvelopeError> {
-        match serde_json::from_str::<RawReview<RawRequest<'_, false>>>(body) {
+    /// Reads a body, and leaves its objects raw.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`].
+    pub(super) fn parse_raw(body: &'a str) -> Result<Self, EnvelopeError> {
+        match Self::read(body, Objects::Raw) {
             Ok(review) => Self::of(checked(review)?),
             Err(error) => {
                 let error = visible::cut(&visible::one_line(&error.to_string()), 200).to_owned();
@@ -235,7 +254,16 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    fn of<const AT_ONCE: bool>(request: RawRequest<'a, AT_ONCE>) -> Result<Self, EnvelopeError> {
+    fn read(
+        body: &'a str,
+        objects: Objects<'_>,
+    ) -> Result<RawReview<RawRequest<'a>>, serde_json::Error> {
+        let mut reader = serde_json::Deserializer::from_str(body);
+        let review = ReviewSeed(objects).deserialize(&mut reader)?;
+        reader.end().map(|()| review)
+    }
+
+    fn of(request: RawRequest<'a>) -> Result<Self, EnvelopeError> {
         let verb = request.verb();
         let kind = request.kind.unwrap_or_default();
         let user = request.user_info.and_then(|user| user.username);
@@ -261,15 +289,6 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    /// The objects that are still as they came.
-    pub(super) fn raw_objects(&self) -> impl Iterator<Item = &[u8]> {
-        let objects = [&self.object, &self.previous].into_iter().flatten();
-        objects.filter_map(|object| match object {
-            Object::Raw(raw) => Some(raw.get().as_bytes()),
-            Object::Read(_) => None,
-        })
-    }
-
     /// The objects of a CREATE or an UPDATE.
     ///
     /// # Errors
@@ -281,33 +300,33 @@ impl<'a> Envelope<'a> {
             .take()
             .filter(|_| operation == Operation::Update);
         let mut subject = self.head.subject.clone();
-        let parts = object::parts(&subject.group, &subject.kind);
-        let object = object.value("object", parts)?;
+        let object = object.tree("object", &subject)?;
+        let previous = previous.map(|previous| previous.tree("oldObject", &subject));
         if subject.name.is_empty() {
-            let name = text(&object, "/metadata/name").filter(|name| !name.is_empty());
-            let name = name.or_else(|| text(&object, "/metadata/generateName"));
+            let root = object.root();
+            let name = root.text_at("/metadata/name");
+            let name = name.filter(|name| !name.is_empty());
+            let name = name.or_else(|| root.text_at("/metadata/generateName"));
             name.unwrap_or_default().clone_into(&mut subject.name);
         }
-        Ok(Review {
-            operation,
-            subject,
-            sub_resource: self.head.sub_resource.clone(),
-            object: Arc::new(object),
-            previous: previous
-                .map(|raw| raw.value("oldObject", parts).map(Arc::new))
-                .transpose()?,
-            door: Door::Admission,
-        })
+        let mut review = Review::new(operation, subject, Arc::new(object), Door::Admission);
+        review.sub_resource.clone_from(&self.head.sub_resource);
+        review.previous = previous.transpose()?.map(Arc::new);
+        Ok(review)
     }
 }
 
-fn text_of(body: &[u8]) -> Result<&str, EnvelopeError> {
-    let body = std::str::from_utf8(body).map_err(|_| EnvelopeError::NotUtf8)?;
+/// The text of a body that may be an AdmissionReview.
+///
+/// # Errors
+/// It is none.
+pub fn text_of(body: Vec<u8>) -> Result<Arc<String>, EnvelopeError> {
+    let body = String::from_utf8(body).map_err(|_| EnvelopeError::NotUtf8)?;
     // A derived reader would also take a list of the fields in order.
     if !body.trim_ascii_start().starts_with('{') {
         return Err(EnvelopeError::NotAReview("it is no JSON object".to_owned()));
     }
-    Ok(body)
+    Ok(Arc::new(body))
 }
 
 fn checked<T>(review: RawReview<T>) -> Result<T, EnvelopeError> {
@@ -330,74 +349,128 @@ fn usable(uid: Option<Name>) -> Result<String, EnvelopeError> {
 // === impl Object ===
 
 impl Object<'_> {
-    fn value(self, what: &str, parts: Without) -> Result<Value, String> {
+    fn tree(self, what: &str, subject: &Subject) -> Result<Tree, String> {
         match self {
-            Self::Raw(raw) => object::read(raw.get(), what, parts),
-            Self::Read(value) => object::checked(value, what),
+            Self::Raw(raw) => object::read(raw.get(), what, &subject.group, &subject.kind),
+            Self::Read(tree) => object::checked(tree, what),
         }
     }
 }
 
 // === impl RawRequest ===
 
-impl<'a, const AT_ONCE: bool> RawRequest<'a, AT_ONCE> {
+impl<'a> RawRequest<'a> {
     fn verb(&self) -> Verb {
         let operation = self.operation.as_ref();
         operation.map_or(Verb::Other, |operation| Verb::parse(&operation.0))
     }
 
     /// Reads an object by what is known of the request so far.
-    fn object<A: MapAccess<'a>>(&self, access: &mut A) -> Result<Option<Object<'a>>, A::Error> {
-        match (&self.kind, self.verb()) {
-            (Some(kind), Verb::Create | Verb::Update) if AT_ONCE => {
-                let parts = object::parts(&kind.group.0, &kind.kind.0);
-                let value = access.next_value_seed(parts)?;
-                Ok((!value.is_null()).then_some(Object::Read(value)))
+    fn object<A: MapAccess<'a>>(
+        &self,
+        objects: Objects<'_>,
+        access: &mut A,
+    ) -> Result<Option<Object<'a>>, A::Error> {
+        match (&self.kind, self.verb(), objects) {
+            (Some(kind), Verb::Create | Verb::Update, Objects::Read(source, bound)) => {
+                let builder = Builder::over(source).with_room_for(bound);
+                let skipped = object::skipped(&kind.group.0, &kind.kind.0);
+                let tree = access.next_value_seed(builder.seed(skipped))?;
+                Ok((!tree.root().is_null()).then_some(Object::Read(tree)))
             }
             _ => Ok(access.next_value::<Option<_>>()?.map(Object::Raw)),
         }
     }
 }
 
-impl<'de, const AT_ONCE: bool> Deserialize<'de> for RawRequest<'de, AT_ONCE> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self::default())
+// === impl ReviewSeed ===
+
+impl<'de> DeserializeSeed<'de> for ReviewSeed<'_> {
+    type Value = RawReview<RawRequest<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-impl<'de, const AT_ONCE: bool> Visitor<'de> for RawRequest<'de, AT_ONCE> {
-    type Value = Self;
+impl<'de> Visitor<'de> for ReviewSeed<'_> {
+    type Value = RawReview<RawRequest<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an AdmissionReview")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let (mut api_version, mut kind, mut request) = (None, None, None);
+        while let Some(field) = access.next_key()? {
+            match field {
+                ReviewField::ApiVersion => once(&mut api_version, "apiVersion", &mut access)?,
+                ReviewField::Kind => once(&mut kind, "kind", &mut access)?,
+                ReviewField::Request => {
+                    is_first(request.as_ref(), "request")?;
+                    request = access.next_value_seed(RequestSeed(self.0))?;
+                }
+                ReviewField::Other => {
+                    access.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(RawReview {
+            api_version,
+            kind,
+            request,
+        })
+    }
+}
+
+// === impl RequestSeed ===
+
+impl<'de> DeserializeSeed<'de> for RequestSeed<'_> {
+    type Value = Option<RawRequest<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RequestSeed<'_> {
+    type Value = Option<RawRequest<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a request")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Self, A::Error> {
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut request = RawRequest::default();
         while let Some(field) = access.next_key()? {
             let access = &mut access;
             match field {
-                Field::Uid => once(&mut self.uid, "uid", access)?,
-                Field::Kind => once(&mut self.kind, "kind", access)?,
-                Field::SubResource => once(&mut self.sub_resource, "subResource", access)?,
-                Field::Name => once(&mut self.name, "name", access)?,
-                Field::Namespace => once(&mut self.namespace, "namespace", access)?,
-                Field::Operation => once(&mut self.operation, "operation", access)?,
-                Field::UserInfo => once(&mut self.user_info, "userInfo", access)?,
-                Field::DryRun => once(&mut self.dry_run, "dryRun", access)?,
+                Field::Uid => once(&mut request.uid, "uid", access)?,
+                Field::Kind => once(&mut request.kind, "kind", access)?,
+                Field::SubResource => once(&mut request.sub_resource, "subResource", access)?,
+                Field::Name => once(&mut request.name, "name", access)?,
+                Field::Namespace => once(&mut request.namespace, "namespace", access)?,
+                Field::Operation => once(&mut request.operation, "operation", access)?,
+                Field::UserInfo => once(&mut request.user_info, "userInfo", access)?,
+                Field::DryRun => once(&mut request.dry_run, "dryRun", access)?,
                 Field::Object => {
-                    is_first(self.object.as_ref(), "object")?;
-                    self.object = self.object(access)?;
+                    is_first(request.object.as_ref(), "object")?;
+                    request.object = request.object(self.0, access)?;
                 }
                 Field::OldObject => {
-                    is_first(self.old_object.as_ref(), "oldObject")?;
-                    self.old_object = self.object(access)?;
+                    is_first(request.old_object.as_ref(), "oldObject")?;
+                    request.old_object = request.object(self.0, access)?;
                 }
                 Field::Other => {
                     access.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(self)
+        Ok(Some(request))
     }
 }
 
@@ -454,6 +527,10 @@ mod tests {
         )
     }
 
+    fn parse(body: &Arc<String>) -> Envelope<'_> {
+        Envelope::parse(body, Bound::of(body.as_bytes())).unwrap()
+    }
+
     const OBJECT: &str = r#"{"metadata":{"generateName":"web-","managedFields":[{"a":{}}]},
         "spec":{"a":"\u003c\ud83d\ude00","a":[1,-1,0.5,1e3,null,true]},"status":{"b":2}}"#;
 
@@ -479,8 +556,9 @@ mod tests {
                 .flat_map(|kind| operations.map(|operation| (*kind, operation)))
             {
                 let body = body(group, kind, operation, object, previous);
-                let mut on_the_way = Envelope::parse_at_once(body.as_bytes()).unwrap();
-                let mut after = Envelope::parse(body.as_bytes()).unwrap();
+                let body = Arc::new(body);
+                let mut on_the_way = parse(&body);
+                let mut after = Envelope::parse_raw(&body).unwrap();
                 assert_eq!(on_the_way.head, after.head, "{body}");
                 let is_create = operation == "CREATE";
                 let operation = [Operation::Update, Operation::Create][usize::from(is_create)];
@@ -497,8 +575,8 @@ mod tests {
     fn an_object_is_read_on_the_way_where_it_can_be_judged() {
         let is_read = |operation, object| {
             let body = body("apps", "Deployment", operation, object, "null");
-            let envelope = Envelope::parse_at_once(body.as_bytes()).unwrap();
-            matches!(envelope.object, Some(Object::Read(_)))
+            let body = Arc::new(body);
+            matches!(parse(&body).object, Some(Object::Read(_)))
         };
         assert!(is_read("CREATE", OBJECT) && is_read("UPDATE", OBJECT));
         assert!(!is_read("DELETE", OBJECT) && !is_read("CREATE", "{\"a\":1e999}"));

@@ -9,14 +9,14 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::body::{self, Received, Rejection};
-use super::court::{Cut, Size};
-use super::envelope::{Envelope, EnvelopeError, Head, Verb};
+use super::court::Size;
+use super::envelope::{self, Envelope, EnvelopeError, Head, Verb};
 use super::memory::{Denied, Share};
-use super::weight::{Weight, roughly};
+use super::weight::most_bytes;
 use super::{Webhook, answer};
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::Unknown;
@@ -27,6 +27,7 @@ use crate::report::metrics::{
     DryRun, Metrics, PatchLabels, ReasonLabel, ReviewLabels, RuleLabel, RuleLabels, WebhookLabel,
 };
 use crate::review::{Operation, Review};
+use crate::tree::Bound;
 use crate::verdict::{Action, Phase, Record, Verdict};
 
 /// What an answer must be ahead of the API server's timeout, for the way there and back.
@@ -34,10 +35,6 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// What a review has at least, whatever its timeout.
 const LEAST: Duration = Duration::from_millis(50);
-
-/// Bytes of a body above which it is worth to look at it closely, and beside the workers. Most have
-/// some thousand.
-pub(super) const LARGE: usize = 256 << 10;
 
 /// Which part of the time facts may take: the rest is for judging on what has arrived.
 const FOR_FACTS: f64 = 0.9;
@@ -107,12 +104,8 @@ impl<L: Lookup + 'static> Webhook<L> {
         let body_by = began + self.limits.body_time;
         let received = body::read(request, &self.limits, &self.memory, body_by).await?;
         let guard = self.guard();
-        let size = if received.bytes.len() > LARGE {
-            Size::Large
-        } else {
-            Size::Usual
-        };
-        let (head, task) = open(guard.clone(), phase, received, size, by).await?;
+        let size = Size::of(received.bytes.len());
+        let (head, task) = open(guard.clone(), phase, received, size).await?;
         let outcome = self.outcome(&guard, phase, &head, task, size, by).await;
         let answer = answer::encode(&head.uid, phase, &outcome.verdict);
         self.report(&guard, phase, &head, &outcome, began);
@@ -214,111 +207,84 @@ impl<L: Lookup + 'static> Webhook<L> {
     }
 }
 
-/// Reads the envelope, and the objects where a guardrail will judge them. A large body takes tens of
-/// milliseconds and more for this, so it is read beside the workers, and no longer than it may.
+/// Reads a review, and its objects where a guardrail will judge them. A large body takes tens of
+/// milliseconds for this, so it is read beside the workers.
 async fn open<L: Lookup + 'static>(
     guard: Arc<Guard<L>>,
     phase: Phase,
     received: Received,
     size: Size,
-    by: Instant,
 ) -> Result<(Head, Task), Rejection> {
-    if size == Size::Usual {
-        let Received { bytes, mut share } = received;
-        // More than the objects alone take; where that is too much, they are read second.
-        let is_granted = share.grow(roughly(&bytes)).is_ok();
-        let mut envelope = if is_granted {
-            Envelope::parse_at_once(&bytes)?
-        } else {
-            Envelope::parse(&bytes)?
-        };
-        let weight = |envelope: &Envelope<'_>| {
-            if is_granted {
-                0
-            } else {
-                envelope.raw_objects().map(roughly).sum()
-            }
-        };
-        let task = task(&guard, phase, &mut envelope, bytes.len(), share, weight)?;
-        return Ok((envelope.head, task));
+    match size {
+        Size::Usual => read(&guard, phase, received),
+        Size::Large => {
+            let reading = spawn_blocking(move || read(&guard, phase, received));
+            let failed = |_| EnvelopeError::NotAReview("reading it failed".to_owned());
+            reading.await.map_err(failed)?
+        }
     }
-    let (sender, head) = oneshot::channel();
-    let reading = tokio::task::spawn_blocking(move || {
-        let Received { bytes, mut share } = received;
-        let weight = Weight::of(&bytes);
-        let envelope = share.grow(weight.envelope).map_err(Rejection::from);
-        let envelope = envelope.and_then(|()| Ok(Envelope::parse(&bytes)?));
-        let mut envelope = match envelope {
-            Ok(envelope) => envelope,
-            Err(rejection) => {
-                let _ = sender.send(Err(rejection));
-                return Ok(Task::Admit);
-            }
-        };
-        // Where nobody waits any more, nothing is lost.
-        let _ = sender.send(Ok(envelope.head.clone()));
-        let opened = bytes.len() + weight.envelope;
-        task(&guard, phase, &mut envelope, opened, share, |_| {
-            weight.objects
-        })
-    });
-    let failed = |_| EnvelopeError::NotAReview("reading it failed".to_owned());
-    let head = head.await.map_err(failed)??;
-    let task = match timeout_at(by, reading).await {
-        Ok(Ok(task)) => task?,
-        Ok(Err(_)) => Task::GiveUp(Cut::Failed.to_string()),
-        Err(_) => Task::GiveUp(Cut::OutOfTime.to_string()),
-    };
-    Ok((head, task))
 }
 
-/// What is to be done. `opened` is the part of the share that is done with after this, and `weight`
-/// what it takes beside the share to judge.
-fn task<L: Lookup>(
+fn read<L: Lookup>(
     guard: &Guard<L>,
     phase: Phase,
-    envelope: &mut Envelope<'_>,
-    opened: usize,
-    mut share: Share,
-    weight: impl FnOnce(&Envelope<'_>) -> usize,
-) -> Result<Task, Rejection> {
+    received: Received,
+) -> Result<(Head, Task), Rejection> {
+    let Received { bytes, mut share } = received;
+    let bound = Bound::of(&bytes);
+    let weight = most_bytes(&bytes, bound, phase);
+    let body = envelope::text_of(bytes)?;
+    let granted = share.grow(weight);
+    let mut envelope = match granted {
+        Ok(()) => Envelope::parse(&body, bound)?,
+        // Whether it would be judged at all can be told without its objects.
+        Err(_) => Envelope::parse_raw(&body)?,
+    };
+    let task = match (operation(guard, phase, &envelope), granted) {
+        (Ok(operation), Ok(())) => judge(phase, &mut envelope, operation, share),
+        (Ok(_), Err(Denied::Now)) => return Err(Rejection::Memory),
+        // Asked again, it would be no smaller.
+        (Ok(_), Err(Denied::Ever)) => Task::GiveUp(format!(
+            "it takes up to {} MiB of memory, more than one review may have; raise --memory-limit",
+            weight.div_ceil(1 << 20)
+        )),
+        (Err(task), _) => task,
+    };
+    Ok((envelope.head, task))
+}
+
+/// What is done to the object, where a guardrail judges that; else what is to be done instead.
+fn operation<L: Lookup>(
+    guard: &Guard<L>,
+    phase: Phase,
+    envelope: &Envelope<'_>,
+) -> Result<Operation, Task> {
     if let Some(reason) = &envelope.broken {
-        return Ok(Task::GiveUp(reason.clone()));
+        return Err(Task::GiveUp(reason.clone()));
     }
     let head = &envelope.head;
     let operation = match head.verb {
         Verb::Create => Operation::Create,
         Verb::Update => Operation::Update,
         // What goes away is nobody's mistake, and a patch on it is an error in the API server.
-        Verb::Delete | Verb::Connect | Verb::Other => return Ok(Task::Admit),
+        Verb::Delete | Verb::Connect | Verb::Other => return Err(Task::Admit),
     };
     let mut sub_resource = head.sub_resource.iter();
-    if sub_resource.any(|part| !SUB_RESOURCES.contains(&part.as_str()))
-        || !guard.has_a_say(&head.subject.group, &head.subject.kind, phase)
-    {
-        return Ok(Task::Admit);
+    let is_judged = sub_resource.all(|part| SUB_RESOURCES.contains(&part.as_str()))
+        && guard.has_a_say(&head.subject.group, &head.subject.kind, phase);
+    if is_judged {
+        Ok(operation)
+    } else {
+        Err(Task::Admit)
     }
-    let weight = weight(envelope);
-    match share.grow(weight) {
-        Ok(()) => {}
-        Err(Denied::Now) => return Err(Rejection::Memory),
-        // Asked again, it would be no smaller.
-        Err(Denied::Ever) => {
-            let reason = format!(
-                "it takes up to {} MiB of memory, more than one review may have; raise --memory-limit",
-                weight.div_ceil(1 << 20)
-            );
-            return Ok(Task::GiveUp(reason));
-        }
-    }
+}
+
+fn judge(phase: Phase, envelope: &mut Envelope<'_>, operation: Operation, share: Share) -> Task {
     match envelope.review(operation) {
         // The kubelet makes these of files on its node, and takes no other version of them.
-        Ok(review) if phase == Phase::Mutate && is_mirror(&review) => Ok(Task::Admit),
-        Ok(review) => {
-            share.shrink(opened);
-            Ok(Task::Judge(Box::new(review), share))
-        }
-        Err(reason) => Ok(Task::GiveUp(reason)),
+        Ok(review) if phase == Phase::Mutate && is_mirror(&review) => Task::Admit,
+        Ok(review) => Task::Judge(Box::new(review), share),
+        Err(reason) => Task::GiveUp(reason),
     }
 }
 

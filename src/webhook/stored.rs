@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::Webhook;
 use super::court::Size;
-use super::handler::{LARGE, today};
+use super::handler::today;
 use super::memory::Denied;
 use super::object;
-use super::weight::{Weight, roughly};
+use super::weight::most_bytes;
 use crate::guard::Guard;
 use crate::lookup::Lookup;
 use crate::review::{Door, Operation, Review, Subject};
+use crate::tree::Bound;
 use crate::verdict::{Phase, Verdict};
 
 /// For one object, questions to registries included.
@@ -42,11 +43,10 @@ impl<L: Lookup + 'static> Webhook<L> {
         stored: Stored,
     ) -> Result<Verdict, String> {
         let now = Instant::now();
-        let (size, weight) = if stored.json.len() > LARGE {
-            (Size::Large, Weight::of(stored.json.as_bytes()).objects)
-        } else {
-            (Size::Usual, roughly(stored.json.as_bytes()))
-        };
+        let size = Size::of(stored.json.len());
+        let json = stored.json.as_bytes();
+        // The text is copied once.
+        let weight = json.len() + most_bytes(json, Bound::of(json), Phase::Validate);
         let share = self.memory.take(weight).map_err(|denied| match denied {
             Denied::Now => "reviews have the memory now".to_owned(),
             Denied::Ever => "it takes more memory than one review may have".to_owned(),
@@ -68,20 +68,15 @@ impl<L: Lookup + 'static> Webhook<L> {
 impl Stored {
     fn review(self) -> Result<Review, String> {
         let Self { subject, json } = self;
-        let parts = object::parts(&subject.group, &subject.kind);
-        let mut object = object::read(&json, "object", parts)?;
-        // The items of a list do not carry what the list says of all of them.
-        object["apiVersion"] = subject.api_version().into();
-        object["kind"] = subject.kind.clone().into();
-        Ok(Review {
-            // It exists, so nothing is to be filled in.
-            operation: Operation::Update,
+        let object = object::read(&json, "object", &subject.group, &subject.kind)?;
+        // It exists, so nothing is to be filled in.
+        let operation = Operation::Update;
+        Ok(Review::new(
+            operation,
             subject,
-            sub_resource: None,
-            object: Arc::new(object),
-            previous: None,
-            door: Door::Cluster,
-        })
+            Arc::new(object),
+            Door::Cluster,
+        ))
     }
 }
 
@@ -125,9 +120,8 @@ mod tests {
     fn the_item_of_a_list_is_reviewed_as_an_object_that_exists() {
         let item = json!({"metadata": {"name": "web", "managedFields": []}, "spec": {"a": 1}, "status": {}});
         let review = stored("apps", "Deployment", &item).review().unwrap();
-        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
-                            "metadata": {"name": "web"}, "spec": {"a": 1}});
-        assert_eq!(*review.object, object);
+        let object = json!({"metadata": {"name": "web"}, "spec": {"a": 1}});
+        assert_eq!(review.root().to_value(), object);
         assert_eq!(
             (review.operation, review.door),
             (Operation::Update, Door::Cluster)
@@ -137,7 +131,7 @@ mod tests {
         let review = stored("argoproj.io", "Application", &item)
             .review()
             .unwrap();
-        assert_eq!(review.object["status"], json!({}));
+        assert!(review.root().get("status").is_some());
     }
 
     #[test]

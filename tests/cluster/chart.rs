@@ -126,7 +126,7 @@ fn objects(text: &str) -> Vec<Value> {
     assert!(errors.is_empty(), "{errors:?}\n{text}");
     documents
         .into_iter()
-        .map(|document| document.object)
+        .map(|document| document.object.root().to_value())
         .collect()
 }
 

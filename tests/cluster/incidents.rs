@@ -333,7 +333,7 @@ pub fn objects(name: &str) -> Vec<Value> {
     assert!(errors.is_empty(), "{errors:?}");
     documents
         .into_iter()
-        .map(|document| document.object)
+        .map(|document| document.object.root().to_value())
         .collect()
 }
 

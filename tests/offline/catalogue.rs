@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::page_cases::{Case, Outcome, cases};
+use crate::page_cases::{Case, Outcome, cases, edit};
 
 const BOTH: [Phase; 2] = [Phase::Mutate, Phase::Validate];
 
@@ -86,18 +86,18 @@ fn refusals(verdict: &Verdict) -> BTreeSet<(String, String, String)> {
 }
 
 fn admission(review: &Review) -> Review {
-    Review {
-        door: Door::Admission,
-        ..review.clone()
-    }
+    let mut review = review.clone();
+    review.door = Door::Admission;
+    review
 }
 
-fn update(review: &Review, previous: Arc<Value>) -> Review {
-    Review {
-        operation: Operation::Update,
-        previous: Some(previous),
-        ..admission(review)
-    }
+/// The same object, changed so, in place of what it was.
+fn update(review: &Review, change: impl FnOnce(&mut Value)) -> Review {
+    let mut updated = admission(review);
+    edit(&mut updated, change);
+    updated.operation = Operation::Update;
+    updated.previous = Some(review.object.clone());
+    updated
 }
 
 /// The most favourable answer to every question.
@@ -253,16 +253,10 @@ async fn law_2_an_operator_may_let_likely_findings_refuse() {
 #[tokio::test]
 async fn law_3_what_was_there_before_is_not_refused() {
     for case in cases() {
-        let mut object = (*case.review.object).clone();
         // Something else changes, so that the content differs.
-        object["forestall"] = json!("changed");
-        let review = update(
-            &Review {
-                object: Arc::new(object),
-                ..case.review.clone()
-            },
-            case.review.object.clone(),
-        );
+        let review = update(&case.review, |object| {
+            object["forestall"] = json!("changed");
+        });
         let verdict = judged(&case, Mode::Enforce, &review, Phase::Validate).await;
         assert_eq!(verdict.refusal, None, "{}", case.title);
     }
@@ -273,20 +267,17 @@ async fn law_3_metadata_status_and_children_of_controllers_are_let_through() {
     let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "1", "controller": true}]);
     for case in cases() {
         let mut child = admission(&case.review);
-        Arc::make_mut(&mut child.object)["metadata"]["ownerReferences"] = owner.clone();
-        let mut labelled = (*case.review.object).clone();
-        labelled["metadata"]["labels"] = json!({"a": "b"});
-        labelled["status"] = json!({"a": "b"});
-        let labelled = update(
-            &Review {
-                object: Arc::new(labelled),
-                ..case.review.clone()
-            },
-            case.review.object.clone(),
-        );
-        let parts = ["status", "scale", "eviction", "binding"].map(|part| Review {
-            sub_resource: Some(part.to_owned()),
-            ..admission(&case.review)
+        edit(&mut child, |object| {
+            object["metadata"]["ownerReferences"] = owner.clone();
+        });
+        let labelled = update(&case.review, |object| {
+            object["metadata"]["labels"] = json!({"a": "b"});
+            object["status"] = json!({"a": "b"});
+        });
+        let parts = ["status", "scale", "eviction", "binding"].map(|part| {
+            let mut review = admission(&case.review);
+            review.sub_resource = Some(part.to_owned());
+            review
         });
         for review in [child, labelled].iter().chain(&parts) {
             for phase in BOTH {
@@ -323,7 +314,9 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
         })
     };
     let change = |before: Value, after: Value| {
-        update(&Review::of_manifest(after).unwrap(), Arc::new(before))
+        update(&Review::of_manifest(before).unwrap(), |object| {
+            *object = after;
+        })
     };
     let enforce = Config::default;
     for (before, after, refused) in [
@@ -382,10 +375,7 @@ async fn law_4_every_patch_applies_settles_and_keeps_the_object() {
         let Some(patch) = verdict.patch else { continue };
         count += 1;
         let object = patch::apply(&review.object, &patch).unwrap();
-        let repaired = Review {
-            object: Arc::new(object),
-            ..review
-        };
+        let repaired = review.with_object(Arc::new(object));
         let again = judged(&case, Mode::Enforce, &repaired, Phase::Mutate).await;
         assert_eq!(again.patch, None, "{}: it does not settle", case.title);
         let before = judged(
@@ -412,12 +402,14 @@ async fn law_5_a_patch_changes_nothing_that_its_author_wrote() {
     for case in cases() {
         let mut review = admission(&case.review);
         // As if the author had written all that the API server shows.
-        let written = review.object.to_string();
-        Arc::make_mut(&mut review.object)["metadata"]["annotations"][LAST_APPLIED] = json!(written);
+        let written = review.root().to_string();
+        edit(&mut review, |object| {
+            object["metadata"]["annotations"][LAST_APPLIED] = json!(written);
+        });
         let verdict = judged(&case, Mode::Enforce, &review, Phase::Mutate).await;
         for operation in verdict.patch.into_iter().flat_map(|patch| patch.0) {
             let pointer = operation.path().to_string();
-            let absent = review.object.pointer(&pointer).is_none();
+            let absent = review.root().at(&pointer).is_none();
             assert!(
                 absent,
                 "{}: {pointer} is changed, and its author wrote it",
@@ -559,13 +551,15 @@ async fn an_exemption_with_reason_and_date_is_honoured_and_a_lapsed_one_is_not()
     let case = caught("impossible-memory-limit");
     let annotated = |until: &str, reason: Option<&str>| {
         let mut review = admission(&case.review);
-        Arc::make_mut(&mut review.object)["metadata"]["annotations"] = json!({
-            "forestall.dev/allow": "impossible-memory-limit", "forestall.dev/allow-until": until,
+        edit(&mut review, |object| {
+            let annotations = &mut object["metadata"]["annotations"];
+            *annotations = json!({
+                "forestall.dev/allow": "impossible-memory-limit", "forestall.dev/allow-until": until,
+            });
+            if let Some(reason) = reason {
+                annotations["forestall.dev/allow-reason"] = json!(reason);
+            }
         });
-        if let Some(reason) = reason {
-            Arc::make_mut(&mut review.object)["metadata"]["annotations"]["forestall.dev/allow-reason"] =
-                json!(reason);
-        }
         review
     };
     let verdict =

@@ -37,11 +37,11 @@ static REPAIRS: Entry = entry("test-repairs", true);
 fn test_guardrail() -> Guardrail {
     guardrail(&REPAIRS, |review: &Review| {
         let path = ["spec", "target", "name"];
-        let named = review.object.pointer("/spec/target/name").is_some();
-        if named || review.object.get("spec").is_none() {
+        let named = review.root().at("/spec/target/name").is_some();
+        if named || review.root().get("spec").is_none() {
             return Judgement::default();
         }
-        let fix = patch::set(&review.object, &path, json!("named"));
+        let fix = patch::set(review.root(), &path, json!("named"));
         findings(fix.map(|fix| repair("the target", json!(fix))))
     })
 }

@@ -29,7 +29,7 @@ fn read(text: &str, lenient: bool) -> Reading {
         Some(error) => Err(error.to_string()),
         None => Ok(documents
             .into_iter()
-            .map(|document| document.object)
+            .map(|document| document.object.root().to_value())
             .collect()),
     }
 }

@@ -22,6 +22,7 @@ use forestall::manifest;
 use forestall::review::{Door, Operation, Review};
 use forestall::rules::catalogue::CATALOGUE;
 use forestall::rules::{Certainty, Finding};
+use forestall::tree::Tree;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -128,6 +129,13 @@ struct Draft {
     expect: Expect,
 }
 
+/// Changes the object of a review.
+pub fn edit(review: &mut Review, change: impl FnOnce(&mut Value)) {
+    let mut object = review.root().to_value();
+    change(&mut object);
+    *review = review.with_object(Arc::new(object.into()));
+}
+
 // === impl Case ===
 
 impl Case {
@@ -135,7 +143,7 @@ impl Case {
     pub fn lookup(&self) -> Files {
         let mut files = Files::new(&self.config, self.evidence.clone());
         for object in &self.cluster {
-            files.add(object);
+            files.add(Tree::from(object).root());
         }
         files
     }
@@ -201,7 +209,7 @@ impl Draft {
         review.door = door;
         if self.previous.is_some() {
             review.operation = Operation::Update;
-            review.previous = self.previous.map(Arc::new);
+            review.previous = self.previous.map(|object| Arc::new(object.into()));
         }
         let mut config = self.config;
         for entry in CATALOGUE.iter().filter(|entry| entry.meta.name != rule) {
@@ -226,7 +234,7 @@ fn objects(title: &str, text: &str) -> Vec<Value> {
     assert!(errors.is_empty(), "{title}: {errors:?}");
     documents
         .into_iter()
-        .map(|document| document.object)
+        .map(|document| document.object.root().to_value())
         .collect()
 }
 

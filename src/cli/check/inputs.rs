@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::report::Problem;
 use crate::manifest::{self, Document};
@@ -18,7 +19,7 @@ pub(super) struct Source {
     /// As the user calls it; `-` for standard input.
     pub(super) name: String,
     /// Its text, for excerpts.
-    pub(super) text: String,
+    pub(super) text: Arc<String>,
     /// The objects that could be read.
     pub(super) documents: Vec<Document>,
 }
@@ -102,10 +103,18 @@ impl Inputs {
         let name = path.display().to_string();
         match bytes {
             Ok(bytes) => {
-                let (documents, errors) = manifest::read(&name, &bytes);
+                let (text, (documents, errors)) = match String::from_utf8(bytes) {
+                    Ok(text) => {
+                        let text = Arc::new(text);
+                        let read = manifest::read_text(&name, &text);
+                        (text, read)
+                    }
+                    Err(error) => {
+                        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                        (Arc::new(text), manifest::read(&name, error.as_bytes()))
+                    }
+                };
                 self.errors.extend(errors.into_iter().map(Problem::from));
-                let text = String::from_utf8(bytes)
-                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
                 self.sources.push(Source {
                     name,
                     text,

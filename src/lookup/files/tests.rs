@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Mode;
+use crate::tree::Tree;
 
 fn files(evidence: &str) -> Files {
     let evidence = EvidenceFile::parse("evidence.yaml", evidence).unwrap();
@@ -78,6 +79,10 @@ async fn references_are_compared_after_normalisation() {
     );
 }
 
+fn add(files: &mut Files, object: &Value) {
+    files.add(Tree::from(object).root());
+}
+
 async fn holder(files: &Files, text: &str) -> Option<Holder> {
     match image(files, text).await {
         Ok(ImageState::Missing(missing)) => missing.holder.unwrap(),
@@ -97,7 +102,8 @@ async fn registry_case_101_nodes_and_pods_of_the_files_have_images() {
 
     let image = |tag: &str| json!({"names": [format!("a.b/c:{tag}")]});
     let status = json!({"images": [image("2"), image("3")]});
-    files.add(
+    add(
+        &mut files,
         &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "m"}, "status": status}),
     );
     assert_eq!(holder(&files, "a.b/c:2").await, node("m"));
@@ -109,15 +115,18 @@ async fn registry_case_101_nodes_and_pods_of_the_files_have_images() {
         })
     };
     // A later object of the same name takes the place of the one before.
-    files.add(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "m"}}));
-    files.add(&pod(json!({"running": {}})));
+    add(
+        &mut files,
+        &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "m"}}),
+    );
+    add(&mut files, &pod(json!({"running": {}})));
     let expected = Holder::Pod {
         namespace: "shop".to_owned(),
         name: "web-1".to_owned(),
     };
     assert_eq!(holder(&files, "a.b/c:3").await, Some(expected));
     assert_eq!(holder(&files, "a.b/c:2").await, None);
-    files.add(&pod(json!({"waiting": {}})));
+    add(&mut files, &pod(json!({"waiting": {}})));
     assert_eq!(holder(&files, "a.b/c:3").await, None);
 }
 
@@ -157,13 +166,13 @@ async fn what_is_recorded_of_a_holder_leads_to_the_same_answer() {
 async fn the_version_of_argo_cd_is_configured_or_given_or_seen() {
     let mut none = Files::default();
     assert_eq!(version(&none).await, Err(Unknown::NotAsked));
-    none.add(&controller("quay.io/argoproj/argocd:v2.10.3"));
+    add(&mut none, &controller("quay.io/argoproj/argocd:v2.10.3"));
     assert_eq!(version(&none).await, Ok("v2.10.3".to_owned()));
     // What is under check replaces what is in the cluster.
-    none.add(&controller("quay.io/argoproj/argocd:v2.11.0"));
+    add(&mut none, &controller("quay.io/argoproj/argocd:v2.11.0"));
     assert_eq!(version(&none).await, Ok("v2.11.0".to_owned()));
     let mut given = files("argocd: {version: 2.12}");
-    given.add(&controller("quay.io/argoproj/argocd:v2.10.3"));
+    add(&mut given, &controller("quay.io/argoproj/argocd:v2.10.3"));
     assert_eq!(version(&given).await, Ok("2.12".to_owned()));
     let config = Config::parse("c", "argocd: {version: 3.1}").unwrap();
     let evidence = EvidenceFile::parse("e", "argocd: {version: 2.12}").unwrap();
@@ -183,10 +192,13 @@ async fn server_side_diff_is_what_the_parameters_say() {
     let on = "argocd: {cmdParams: {controller.diff.server.side: true}}";
     assert_eq!(diff(&files(on)).await, Ok(true));
     let mut seen = Files::default();
-    seen.add(&json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cmd-params-cm"},
-        "data": {"controller.diff.server.side": "true"},
-    }));
+    add(
+        &mut seen,
+        &json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cmd-params-cm"},
+            "data": {"controller.diff.server.side": "true"},
+        }),
+    );
     assert_eq!(diff(&seen).await, Ok(true));
 }
 
@@ -203,10 +215,13 @@ async fn a_definition_is_known_from_its_manifest() {
     let mut files = Files::default();
     assert_eq!(found(&files).await, Err(Unknown::NotAsked));
     let spec = json!({"group": "x.io", "names": {"plural": "things"}});
-    files.add(&json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "things.x.io"}, "spec": spec,
-    }));
+    add(
+        &mut files,
+        &json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "things.x.io"}, "spec": spec,
+        }),
+    );
     assert_eq!(found(&files).await, Ok(spec));
     let absent = found(&Files::default().complete()).await;
     assert!(matches!(absent, Err(Unknown::Unavailable(_))), "{absent:?}");
@@ -216,8 +231,8 @@ async fn a_definition_is_known_from_its_manifest() {
 fn a_namespace_says_its_mode() {
     let mut files = Files::default();
     let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-    files.add(&namespace("a", json!({(MODE_LABEL): "audit"})));
-    files.add(&namespace("b", Value::Null));
+    add(&mut files, &namespace("a", json!({(MODE_LABEL): "audit"})));
+    add(&mut files, &namespace("b", Value::Null));
     assert_eq!(files.label("a"), NamespaceLabel::Known(Some(Mode::Audit)));
     assert_eq!(files.label("b"), NamespaceLabel::Known(None));
     assert_eq!(files.label("absent"), NamespaceLabel::Known(None));

@@ -1,10 +1,10 @@
 //! Where the objects of a kind name an image: `spec.image`, `spec.containers[*].image`.
 
-use serde_json::Value;
 use thiserror::Error;
 
 use crate::evidence::Unknown;
 use crate::review::workload::{ImageUse, LONGEST_TEXT};
+use crate::tree::Node;
 
 /// Keys of a path. Argo's `spec.workflowSpec.templates[*].containerSet.containers[*].image` has six.
 const MOST_KEYS: usize = 16;
@@ -43,8 +43,8 @@ pub enum InvalidPath {
 
 /// The images found in an object, and how much more may be looked at.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
-    pub(super) images: Vec<ImageUse<'a>>,
+pub(super) struct Walk {
+    pub(super) images: Vec<ImageUse>,
     /// Where it is, as a JSON pointer.
     pointer: String,
     /// The same in the words of the path, with the names of items. One without a name has no place of
@@ -85,7 +85,7 @@ impl ImagePath {
     ///
     /// # Errors
     /// [`Unknown::Unreadable`] where something else lies on the way, or a text is far too long.
-    pub(super) fn find<'a>(&self, object: &'a Value, walk: &mut Walk<'a>) -> Result<(), Unknown> {
+    pub(super) fn find(&self, object: Node<'_>, walk: &mut Walk) -> Result<(), Unknown> {
         walk.pointer.clear();
         walk.place.clear();
         walk.enter(&self.0, object, None)
@@ -105,7 +105,7 @@ impl std::fmt::Display for ImagePath {
 
 // === impl Walk ===
 
-impl<'a> Walk<'a> {
+impl Walk {
     pub(super) fn new() -> Self {
         Self {
             images: Vec::new(),
@@ -119,8 +119,8 @@ impl<'a> Walk<'a> {
     fn enter(
         &mut self,
         steps: &[Step],
-        here: &'a Value,
-        policy: Option<&'a str>,
+        here: Node<'_>,
+        policy: Option<&str>,
     ) -> Result<(), Unknown> {
         if here.is_null() {
             return Ok(());
@@ -128,31 +128,30 @@ impl<'a> Walk<'a> {
         let Some((Step { key, is_list }, rest)) = steps.split_first() else {
             return self.take(here, policy);
         };
-        let map = here
-            .as_object()
-            .ok_or_else(|| self.unreadable("is no object"))?;
+        if !here.is_map() {
+            return Err(self.unreadable("is no object"));
+        }
         // What is switched off is not run, so its image is not pulled.
-        if map.get("enabled") == Some(&Value::Bool(false)) {
+        if here.get("enabled").and_then(Node::as_bool) == Some(false) {
             return Ok(());
         }
-        let text = |key: &str| map.get(key).and_then(Value::as_str);
+        let text = |key: &str| here.get(key).and_then(Node::as_str);
         let policy = text("imagePullPolicy").or(text("pullPolicy")).or(policy);
-        let Some(next) = map.get(key) else {
+        let Some(next) = here.get(key) else {
             return Ok(());
         };
         let (pointer, place) = (self.pointer.len(), self.place.len());
         self.pointer.extend(["/", key]);
         let dot = if place == 0 { "" } else { "." };
         self.place.extend([dot, key]);
-        match next {
-            Value::Array(items) if *is_list => {
-                for (index, item) in items.iter().enumerate() {
-                    self.item(rest, index, item, policy)?;
-                }
+        if *is_list && next.is_list() {
+            for (index, item) in next.items().enumerate() {
+                self.item(rest, index, item, policy)?;
             }
-            Value::Null => {}
-            _ if *is_list => return Err(self.unreadable("is not a list")),
-            next => self.enter(rest, next, policy)?,
+        } else if *is_list && !next.is_null() {
+            return Err(self.unreadable("is not a list"));
+        } else {
+            self.enter(rest, next, policy)?;
         }
         self.pointer.truncate(pointer);
         self.place.truncate(place);
@@ -163,8 +162,8 @@ impl<'a> Walk<'a> {
         &mut self,
         rest: &[Step],
         index: usize,
-        item: &'a Value,
-        policy: Option<&'a str>,
+        item: Node<'_>,
+        policy: Option<&str>,
     ) -> Result<(), Unknown> {
         self.left = self.left.checked_sub(1).ok_or(Unknown::TooMany)?;
         let (pointer, place) = (self.pointer.len(), self.place.len());
@@ -176,7 +175,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn take(&mut self, here: &'a Value, policy: Option<&'a str>) -> Result<(), Unknown> {
+    fn take(&mut self, here: Node<'_>, policy: Option<&str>) -> Result<(), Unknown> {
         let reference = here.as_str().ok_or_else(|| self.unreadable("is no text"))?;
         if reference.len() > LONGEST_TEXT {
             return Err(self.unreadable(&format!("is longer than {LONGEST_TEXT} bytes")));
@@ -193,7 +192,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The name of an item of a list. No schema need have checked it.
-fn name(item: &Value) -> Option<&str> {
+fn name(item: Node<'_>) -> Option<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let name = item.get("name")?.as_str()?;
     ((1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_plain)).then_some(name)
@@ -202,13 +201,17 @@ fn name(item: &Value) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::tree::Tree;
 
-    fn images<'a>(path: &str, object: &'a Value) -> Result<Vec<ImageUse<'a>>, Unknown> {
+    fn images(path: &str, object: &Value) -> Result<Vec<ImageUse>, Unknown> {
         let mut walk = Walk::new();
-        ImagePath::parse(path).unwrap().find(object, &mut walk)?;
+        let object = Tree::from(object);
+        ImagePath::parse(path)
+            .unwrap()
+            .find(object.root(), &mut walk)?;
         Ok(walk.images)
     }
 
@@ -222,7 +225,7 @@ mod tests {
         let found = images("spec.templates[*].containers[*].image", &object).unwrap();
         let seen: Vec<_> = found
             .iter()
-            .map(|image| (&*image.item, image.reference, image.pull_policy))
+            .map(|image| (&*image.item, &*image.written, image.pull_policy.as_deref()))
             .collect();
         assert_eq!(
             seen,
@@ -245,7 +248,7 @@ mod tests {
             ]
         );
         for image in &found {
-            assert_eq!(object.pointer(&image.pointer()).unwrap(), image.reference);
+            assert_eq!(object.pointer(&image.pointer()).unwrap(), &image.written);
         }
         let list = json!({"spec": {"images": ["a:1", "b:1"]}});
         let found = images("spec.images[*]", &list).unwrap();
@@ -280,7 +283,7 @@ mod tests {
             ),
             (
                 json!({"spec": {"list": [{"image": long}]}}),
-                "/spec/list/0/image is longer than 4096 bytes",
+                "/spec/list/0/image is longer than 1024 bytes",
             ),
         ] {
             let error = images("spec.list[*].image", &object).unwrap_err();

@@ -4,18 +4,16 @@
 //! records do: what kubectl (or Argo CD) says that it applied, and what server-side apply says that
 //! its caller set. A record that is not clear proves nothing.
 
-use serde_json::{Map, Value};
-
-use crate::review::text;
+use crate::tree::{Node, Tree};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The records of who wrote what.
 pub(super) struct Author<'a> {
     /// The object as it was applied.
-    applied: Option<Value>,
+    applied: Option<Tree>,
     /// metadata.managedFields: the operation, and the fields in `fieldsV1`.
-    managers: Vec<(Operation, &'a Map<String, Value>)>,
+    managers: Vec<(Operation, Node<'a>)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,24 +34,24 @@ enum Says {
 
 impl<'a> Author<'a> {
     /// Reads the records that an object carries.
-    pub(super) fn of(object: &'a Value) -> Self {
+    pub(super) fn of(object: Node<'a>) -> Self {
         let applied = object
-            .pointer("/metadata/annotations")
+            .at("/metadata/annotations")
             .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
-            .and_then(|applied| serde_json::from_str(applied).ok())
-            .filter(|applied| is_of(applied, object));
+            .and_then(|applied| Tree::parse(applied).ok())
+            .filter(|applied| is_of(applied.root(), object));
         let managers = object
-            .pointer("/metadata/managedFields")
-            .and_then(Value::as_array)
+            .at("/metadata/managedFields")
             .into_iter()
-            .flatten()
-            .filter(|entry| text(entry, "/subresource").unwrap_or_default().is_empty())
+            .flat_map(Node::items)
+            .filter(|entry| entry.text_at("/subresource").unwrap_or_default().is_empty())
             .filter_map(|entry| {
-                let operation = match text(entry, "/operation")? {
+                let operation = match entry.text_at("/operation")? {
                     "Apply" => Operation::Apply,
                     _ => Operation::Other,
                 };
-                Some((operation, entry.get("fieldsV1")?.as_object()?))
+                let fields = entry.get("fieldsV1").filter(|fields| fields.is_map());
+                Some((operation, fields?))
             })
             .collect();
         Self { applied, managers }
@@ -66,14 +64,14 @@ impl<'a> Author<'a> {
     }
 
     fn last_applied(&self, path: &[&str]) -> Says {
-        let Some(mut here) = self.applied.as_ref() else {
+        let Some(mut here) = self.applied.as_ref().map(Tree::root) else {
             return Says::Nothing;
         };
         for key in path {
-            let Some(map) = here.as_object() else {
+            if !here.is_map() {
                 return Says::Nothing;
-            };
-            match map.get(*key) {
+            }
+            match here.get(key) {
                 Some(next) => here = next,
                 None => return Says::LeftOut,
             }
@@ -84,7 +82,7 @@ impl<'a> Author<'a> {
     fn server_side_apply(&self, path: &[&str]) -> Says {
         let mut said = Says::Nothing;
         for (operation, fields) in &self.managers {
-            match (operation, owns(fields, path)) {
+            match (operation, owns(*fields, path)) {
                 (Operation::Apply, Says::Written) => return Says::Written,
                 (Operation::Apply, Says::LeftOut) => said = Says::LeftOut,
                 // What server-side apply leaves to the definition has no manager at all. Where
@@ -99,7 +97,7 @@ impl<'a> Author<'a> {
 
 /// Whether a last-applied annotation is about this object; it is copied along with others. A part
 /// that one of them leaves out, such as the namespace, is left to the request.
-fn is_of(applied: &Value, object: &Value) -> bool {
+fn is_of(applied: Node<'_>, object: Node<'_>) -> bool {
     [
         "/apiVersion",
         "/kind",
@@ -108,7 +106,7 @@ fn is_of(applied: &Value, object: &Value) -> bool {
     ]
     .iter()
     .all(
-        |pointer| match (text(applied, pointer), text(object, pointer)) {
+        |pointer| match (applied.text_at(pointer), object.text_at(pointer)) {
             (Some(applied), Some(object)) => applied == object,
             _ => true,
         },
@@ -117,7 +115,7 @@ fn is_of(applied: &Value, object: &Value) -> bool {
 
 /// Whether a set of fields holds one: `{"f:spec": {"f:target": {"f:name": {}}}}`
 /// (structured-merge-diff, `fieldpath/serialize.go`).
-fn owns(mut fields: &Map<String, Value>, path: &[&str]) -> Says {
+fn owns(mut fields: Node<'_>, path: &[&str]) -> Says {
     for (depth, key) in path.iter().enumerate() {
         let Some(next) = fields.get(&format!("f:{key}")) else {
             return Says::LeftOut;
@@ -125,18 +123,18 @@ fn owns(mut fields: &Map<String, Value>, path: &[&str]) -> Says {
         if depth + 1 == path.len() {
             return Says::Written;
         }
-        match next.as_object() {
-            // An empty set on the way: the whole map is owned, whatever it holds.
-            Some(next) if !next.is_empty() => fields = next,
-            _ => return Says::Nothing,
+        // An empty set on the way: the whole map is owned, whatever it holds.
+        if next.entries().next().is_none() {
+            return Says::Nothing;
         }
+        fields = next;
     }
     Says::Nothing
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -146,7 +144,7 @@ mod tests {
         let mut object = json!({"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret"});
         object["metadata"] = metadata.clone();
         object["metadata"]["name"] = json!("db");
-        Author::of(&object).left_out(PATH)
+        Author::of(Tree::from(object).root()).left_out(PATH)
     }
 
     fn annotated(applied: &Value) -> Value {

@@ -2,17 +2,20 @@
 //!
 //! Wherever it cannot be told, an entry covers: a missed warning costs less than a false one.
 
-use serde_json::Value;
-
 use super::super::schema_defaults::Step;
 use super::jq;
-use crate::review::text;
+use crate::tree::Node;
 
 /// Whether an entry is about every object of a kind (argo-cd,
 /// `util/argo/normalizers/diff_normalizer.go`: group and kind are globs, name and namespace are
 /// compared as they are, and a missing group is the core group).
-pub(super) fn is_about(entry: &Value, group: &str, kind: &str, destination: Option<&str>) -> bool {
-    let field = |key: &str| text(entry, key).unwrap_or_default();
+pub(super) fn is_about(
+    entry: Node<'_>,
+    group: &str,
+    kind: &str,
+    destination: Option<&str>,
+) -> bool {
+    let field = |key: &str| entry.text_at(key).unwrap_or_default();
     let namespace = field("/namespace");
     glob(field("/group"), group)
         && glob(field("/kind"), kind)
@@ -22,14 +25,10 @@ pub(super) fn is_about(entry: &Value, group: &str, kind: &str, destination: Opti
 }
 
 /// Whether an entry covers a field.
-pub(super) fn covers(entry: &Value, steps: &[Step]) -> bool {
+pub(super) fn covers(entry: Node<'_>, steps: &[Step]) -> bool {
     let texts = |key: &str| {
-        let list = entry
-            .get(key)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        list.filter_map(Value::as_str)
+        let list = entry.get(key).into_iter().flat_map(Node::items);
+        list.filter_map(Node::as_str)
     };
     texts("jsonPointers").any(|pointer| is_above(pointer, steps))
         || texts("jqPathExpressions").any(|expression| jq::may_delete(expression, steps))
@@ -79,12 +78,19 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::tree::Tree;
 
     fn about(entry: &Value) -> bool {
-        is_about(entry, "external-secrets.io", "ExternalSecret", Some("shop"))
+        let entry = Tree::from(entry);
+        is_about(
+            entry.root(),
+            "external-secrets.io",
+            "ExternalSecret",
+            Some("shop"),
+        )
     }
 
     #[test]
@@ -132,7 +138,10 @@ mod tests {
             Step::Key("data".to_owned()),
             Step::Each,
         ];
-        let covers = |pointer: &str| covers(&json!({"jsonPointers": [1, pointer]}), &steps);
+        let covers = |pointer: &str| {
+            let entry = Tree::from(json!({"jsonPointers": [1, pointer]}));
+            covers(entry.root(), &steps)
+        };
         assert!(covers("/spec/data") && covers("/spec"));
         for other in ["/spec/data/0", "/status", "", "/", "spec"] {
             assert!(!covers(other), "{other:?}");

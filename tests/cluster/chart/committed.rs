@@ -88,7 +88,7 @@ pub(super) fn described() -> Vec<Described> {
     let text = fs::read_to_string(source().join("values.yaml")).unwrap();
     let (documents, errors) = manifest::read("values.yaml", text.as_bytes());
     assert!(errors.is_empty(), "{errors:?}");
-    let defaults = &documents[0].object;
+    let defaults = documents[0].object.root().to_value();
     let mut path: Vec<&str> = Vec::new();
     let mut comment = None;
     let mut described: Vec<Described> = Vec::new();

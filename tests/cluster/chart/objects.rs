@@ -218,7 +218,7 @@ fn the_configuration_arrives_as_it_was_written() {
         let arrived = Config::parse("config.yaml", text).unwrap();
         let written = fs::read(values(name)).unwrap();
         let (documents, _) = manifest::read("values.yaml", &written);
-        let mut written = documents[0].object.clone();
+        let mut written = documents[0].object.root().to_value();
         let excluded = written["excludeNamespaces"]
             .as_array()
             .cloned()
@@ -260,7 +260,7 @@ fn the_configuration_arrives_as_it_was_written() {
 fn every_value_changes_something() {
     let written = |name: &str| {
         let (documents, _) = manifest::read("values.yaml", &fs::read(values(name)).unwrap());
-        documents[0].object.clone()
+        documents[0].object.root().to_value()
     };
     let cases = CASES.map(|name| {
         let text = rendered(&["--values", values(name).to_str().unwrap()]);

@@ -1,5 +1,7 @@
 //! The matchConditions: what the API server does not ask about is what Forestall would never judge.
 
+use std::sync::Arc;
+
 use forestall::review::{Door, Operation, Review};
 use serde_json::{Value, json};
 
@@ -75,7 +77,7 @@ fn would_be_judged(object: &Value, previous: Option<&Value>) -> bool {
     review.door = Door::Admission;
     if let Some(previous) = previous {
         review.operation = Operation::Update;
-        review.previous = Some(previous.clone().into());
+        review.previous = Some(Arc::new(previous.clone().into()));
     }
     !review.has_controller() && !review.leaves_content_alone()
 }

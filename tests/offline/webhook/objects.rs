@@ -70,9 +70,7 @@ async fn case_40_and_41_huge_lists_and_maps_take_bounded_time_and_memory() {
             .post("/validate?timeout=5s", deployment_with(&raw))
             .await;
         assert_eq!(answer.review()["uid"], UID);
-        if what != "map" {
-            answer.gave_up("more than one review may have");
-        }
+        assert!(answer.message().contains("512m"), "{what}");
         assert!(
             began.elapsed() < Duration::from_secs(15),
             "{what}: {:?}",

@@ -16,7 +16,7 @@ static REPAIRS: Entry = entry("test-repairs", true);
 /// A guardrail that gives this patch as long as the object lacks what is at the pointer.
 fn repairing(entry: &'static Entry, lacks: &'static str, patch: Value) -> Guardrail {
     guardrail(entry, move |review: &Review| {
-        match review.object.pointer(lacks) {
+        match review.root().at(lacks) {
             Some(_) => Judgement::default(),
             None => findings([repair(lacks, patch.clone())]),
         }

@@ -240,9 +240,9 @@ async fn case_20_what_is_too_much_is_shed_at_once_and_without_retry_after() {
 #[tokio::test]
 async fn case_20_the_memory_in_flight_is_bounded_and_given_back() {
     let review = create(&deployment("1Gi")).to_string();
-    // It takes some 20 KiB, most of it for its maps.
+    // It takes some 16 KiB, most of it for what may be said of its texts.
     let limits = Limits {
-        memory: 32 << 10,
+        memory: 24 << 10,
         ..Limits::default()
     };
     let slow = Table {
@@ -279,7 +279,8 @@ async fn what_could_never_be_judged_within_the_memory_is_admitted_and_said() {
         Guard::new(Config::default(), Table::default()).unwrap(),
         Limits::for_memory(32 << 20),
     );
-    // A list of one number takes up to 224 bytes, so 512 KiB of them take 28 MiB, and judged more.
+    // Two values of 16 bytes in four characters, so 512 KiB of them take 4 MiB, and what may be said of
+    // their texts 8 MiB.
     let list = format!("[{}0]", "[0],".repeat(128 << 10));
     let mut object = deployment("512m");
     object["metadata"]["annotations"] = json!({"here": "@"});

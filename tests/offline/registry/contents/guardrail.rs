@@ -34,7 +34,7 @@ static NO_DEBUG: Entry = Entry {
 };
 
 fn image_of(review: &Review) -> Option<forestall::image::ImageReference> {
-    let image = review.object.pointer("/spec/containers/0/image")?;
+    let image = review.root().at("/spec/containers/0/image")?;
     Some(reference(image.as_str()?))
 }
 
@@ -87,10 +87,8 @@ async fn judged<L: forestall::lookup::Lookup>(lookup: L, door: Door) -> Verdict 
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"containers": [{"name": "app", "image": IMAGE}]},
     });
-    let review = Review {
-        door,
-        ..Review::of_manifest(pod).unwrap()
-    };
+    let mut review = Review::of_manifest(pod).unwrap();
+    review.door = door;
     let today = jiff::civil::date(2026, 11, 26);
     let by = Instant::now() + PATIENCE;
     guard.consider(&review, Phase::Validate, today, by).await
