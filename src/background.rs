@@ -2,7 +2,7 @@
 //! first shown and when it changes, by the engine that judges reviews.
 //!
 //! ```text
-//! list and watch ─► Shown ─► Follower ─► Webhook::judge_stored ─► Verdict ─┬─► Tally (gauge)
+//! list and watch ─► Shown ─► Follower ─► Judging::judge_existing ─► Verdict ─┬─► Tally (gauge)
 //!                                                                          └─► Recorder (Events)
 //! ```
 //!
@@ -30,10 +30,10 @@ use self::follower::Follower;
 use self::tally::Tally;
 use crate::config::NamespaceLabel;
 use crate::guard::Guard;
+use crate::judging::Judging;
 use crate::lookup::Lookup;
 use crate::report::events::{self, Recorder};
 use crate::report::metrics::Metrics;
-use crate::webhook::Webhook;
 
 /// Objects that are judged at one time. Few, because nobody waits for them.
 const JUDGED_AT_ONCE: usize = 2;
@@ -58,7 +58,7 @@ pub struct Pace {
 /// The judgement of what is in the cluster. It runs while this process leads.
 pub struct Background<L> {
     client: Client,
-    webhook: Arc<Webhook<L>>,
+    judging: Arc<Judging<L>>,
     instance: String,
     metrics: Arc<Metrics>,
     pace: Pace,
@@ -80,19 +80,19 @@ impl Default for Pace {
 // === impl Background ===
 
 impl<L: Lookup + 'static> Background<L> {
-    /// Judges by the guard that this webhook has at the time. `instance` names this process in
+    /// Judges by the guard that judges reviews at the time. `instance` names this process in
     /// Events.
     #[must_use]
     pub fn new(
         client: Client,
-        webhook: Arc<Webhook<L>>,
+        judging: Arc<Judging<L>>,
         instance: String,
         metrics: Arc<Metrics>,
         pace: Pace,
     ) -> Self {
         Self {
             client,
-            webhook,
+            judging,
             instance,
             metrics,
             pace,
@@ -112,7 +112,7 @@ impl<L: Lookup + 'static> Background<L> {
 
     async fn judge(&self, recorder: &Recorder) {
         loop {
-            let guard = self.webhook.guard();
+            let guard = self.judging.guard();
             // Before the labels are known nothing can be judged, and a number would be a lie.
             while guard.lookup().label(ANY) == NamespaceLabel::NotSynced {
                 sleep(self.pace.look).await;
@@ -122,9 +122,9 @@ impl<L: Lookup + 'static> Background<L> {
             let guardrails = guardrails.map(|each| (each.entry.meta.name, each.kinds().collect()));
             let metrics = Arc::clone(&self.metrics);
             let tally = Tally::new(kinds.clone(), guardrails.collect(), metrics);
-            let judging = Semaphore::new(JUDGED_AT_ONCE);
+            let places = Semaphore::new(JUDGED_AT_ONCE);
             let follow = |kind| {
-                let follower = Follower::new(self, &guard, recorder, &judging, &tally, kind);
+                let follower = Follower::new(self, &guard, recorder, &places, &tally, kind);
                 Box::pin(follower.follow())
             };
             tokio::select! {
@@ -134,9 +134,9 @@ impl<L: Lookup + 'static> Background<L> {
         }
     }
 
-    /// Waits until the webhook judges by another guard, after a change of the configuration.
+    /// Waits until reviews are judged by another guard, after a change of the configuration.
     async fn replaced(&self, guard: &Arc<Guard<L>>) {
-        while Arc::ptr_eq(guard, &self.webhook.guard()) {
+        while Arc::ptr_eq(guard, &self.judging.guard()) {
             sleep(self.pace.look).await;
         }
     }

@@ -30,6 +30,16 @@ pub struct Guard<L> {
     lookup: L,
 }
 
+/// What is to be found out before an object can be judged, and by what it is judged then.
+pub(crate) struct Inquiry {
+    phase: Phase,
+    today: Date,
+    label: NamespaceLabel,
+    /// The object that is replaced.
+    before: Option<Review>,
+    questions: BTreeSet<Question>,
+}
+
 impl<L: Lookup> Guard<L> {
     /// Builds every guardrail of the catalogue.
     ///
@@ -131,47 +141,73 @@ impl<L: Lookup> Guard<L> {
         today: Date,
         by: Instant,
     ) -> Verdict {
-        if is_never_refused(review) {
+        let Some(mut inquiry) = self.inquire(review, phase, today) else {
             return Verdict::default();
-        }
-        let scales = Scales {
-            phase,
-            config: &self.config,
-            label: self.label(review.subject.namespace.as_deref()),
-            today,
         };
-        let asked = self.asked(review, &scales);
-        if asked.is_empty() {
-            return Verdict::default();
+        let questions = inquiry.take_questions();
+        let evidence = self.gather(questions, review.door, by).await;
+        self.judge(review, &inquiry, &evidence)
+    }
+
+    /// Who is to judge an object, and what they must know; `None` where nobody is to.
+    pub(crate) fn inquire(&self, review: &Review, phase: Phase, today: Date) -> Option<Inquiry> {
+        if is_never_refused(review) {
+            return None;
         }
-        let before = review.of_previous();
-        let questions: BTreeSet<Question> = [Some(review), before.as_ref()]
+        let mut inquiry = Inquiry {
+            phase,
+            today,
+            label: self.label(review.subject.namespace.as_deref()),
+            before: review.of_previous(),
+            questions: BTreeSet::new(),
+        };
+        let asked = self.asked(review, &self.scales(&inquiry));
+        if asked.is_empty() {
+            return None;
+        }
+        for review in [Some(review), inquiry.before.as_ref()]
             .into_iter()
             .flatten()
-            .flat_map(|review| {
-                asked
-                    .iter()
-                    .flat_map(move |guardrail| questions(guardrail, review))
-            })
-            .collect();
-        let evidence = self.evidence(questions, review.door, by).await;
+        {
+            let questions = asked
+                .iter()
+                .flat_map(|guardrail| questions(guardrail, review));
+            inquiry.questions.extend(questions);
+        }
+        Some(inquiry)
+    }
+
+    /// Judges an object on what is known.
+    pub(crate) fn judge(&self, review: &Review, inquiry: &Inquiry, evidence: &Evidence) -> Verdict {
+        let scales = self.scales(inquiry);
+        let asked = self.asked(review, &scales);
+        let before = inquiry.before.as_ref();
         let judged = asked
             .iter()
             .map(|guardrail| Judged {
                 meta: &guardrail.entry.meta,
-                now: judge(guardrail, review, &evidence),
+                now: judge(guardrail, review, evidence),
                 before: before
-                    .as_ref()
-                    .map(|before| judge(guardrail, before, &evidence))
+                    .map(|before| judge(guardrail, before, evidence))
                     .unwrap_or_default(),
             })
             .collect();
         let mut weighed = weigh(review, judged, &scales);
-        let patch = repair(review, &asked, &evidence, &mut weighed);
-        weighed.verdict(review, phase, patch)
+        let patch = repair(review, &asked, evidence, &mut weighed);
+        weighed.verdict(review, inquiry.phase, patch)
     }
 
-    async fn evidence(
+    fn scales(&self, inquiry: &Inquiry) -> Scales<'_> {
+        Scales {
+            phase: inquiry.phase,
+            config: &self.config,
+            label: inquiry.label,
+            today: inquiry.today,
+        }
+    }
+
+    /// Answers questions; what is not known by `by` is unknown.
+    pub(crate) async fn gather(
         &self,
         mut questions: BTreeSet<Question>,
         door: Door,
@@ -201,6 +237,15 @@ impl<L: Lookup> Guard<L> {
                 Phase::Validate => scales.mode(review, &guardrail.entry.meta) != Mode::Off,
             })
             .collect()
+    }
+}
+
+// === impl Inquiry ===
+
+impl Inquiry {
+    /// The questions, once.
+    pub(crate) fn take_questions(&mut self) -> BTreeSet<Question> {
+        std::mem::take(&mut self.questions)
     }
 }
 

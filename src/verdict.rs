@@ -25,6 +25,17 @@ pub enum Phase {
     Validate,
 }
 
+impl Phase {
+    /// The webhook, as metrics and logs have it.
+    #[must_use]
+    pub fn webhook(self) -> &'static str {
+        match self {
+            Self::Mutate => "mutating",
+            Self::Validate => "validating",
+        }
+    }
+}
+
 /// What one guardrail says of an object and of what it replaces.
 #[derive(Debug)]
 pub struct Judged {

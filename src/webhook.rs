@@ -1,7 +1,7 @@
 //! The webhook: an AdmissionReview in, an AdmissionReview out.
 //!
 //! ```text
-//! request ─body─► bytes ─envelope─► Review ─court─► Guard::consider ─► Verdict ─answer─► response
+//! request ─body─► bytes ─envelope─► Review ─► Judging::judge ─► Verdict ─answer─► response
 //! ```
 //!
 //! Whatever goes wrong after the uid is known is answered with `allowed: true` and said there. Only
@@ -9,29 +9,22 @@
 
 pub mod answer;
 mod body;
-mod court;
 pub mod envelope;
 pub mod handler;
-mod memory;
-mod object;
+mod outcome;
 pub mod server;
-pub(crate) mod stored;
-pub mod tls;
-mod weight;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::post;
 use tokio::sync::Semaphore;
 
 use crate::guard::Guard;
+use crate::judging::{Judging, memory};
 use crate::lookup::Lookup;
 use crate::report::metrics::Metrics;
-use court::Court;
-use memory::Budget;
 
 /// What one process takes on. A test may lower them; the defaults are made for production.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +46,10 @@ pub struct Limits {
 
 /// Both webhooks: one engine, what it may use, and what it counts.
 pub struct Webhook<L> {
-    guard: ArcSwap<Guard<L>>,
+    judging: Arc<Judging<L>>,
     metrics: Arc<Metrics>,
     limits: Limits,
-    memory: Arc<Budget>,
     reviews: Arc<Semaphore>,
-    /// Made by the first review, because it depends on the runtime that serves.
-    court: OnceLock<Court>,
 }
 
 /// The webhook's paths: POST /mutate and POST /validate. Others are 404, other methods 405.
@@ -106,27 +96,16 @@ impl<L: Lookup + 'static> Webhook<L> {
     #[must_use]
     pub fn new(guard: Guard<L>, metrics: Arc<Metrics>, limits: Limits) -> Self {
         Self {
-            guard: ArcSwap::from_pointee(guard),
+            judging: Arc::new(Judging::new(guard, limits.memory)),
             metrics,
             limits,
-            memory: Budget::new(limits.memory),
             reviews: Arc::new(Semaphore::new(limits.reviews_in_flight)),
-            court: OnceLock::new(),
         }
     }
 
-    /// Judges by another guard from the next review on. A review that has begun keeps its own.
-    pub fn replace(&self, guard: Guard<L>) {
-        self.guard.store(Arc::new(guard));
-    }
-
-    /// The guard that the next review is judged by.
+    /// Where its reviews are judged.
     #[must_use]
-    pub fn guard(&self) -> Arc<Guard<L>> {
-        self.guard.load_full()
-    }
-
-    fn court(&self) -> &Court {
-        self.court.get_or_init(Court::of_this_runtime)
+    pub fn judging(&self) -> &Arc<Judging<L>> {
+        &self.judging
     }
 }

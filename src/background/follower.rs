@@ -227,8 +227,8 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
         let _turn = self.judging.acquire().await;
         let object = shown.reference(kind);
         let stored = shown.stored(kind);
-        let webhook = &self.background.webhook;
-        match webhook.judge_stored(Arc::clone(self.guard), stored).await {
+        let judging = &self.background.judging;
+        match judging.judge_existing(Arc::clone(self.guard), stored).await {
             Ok(verdict) => {
                 self.count_panics(&verdict);
                 let config = self.guard.config();

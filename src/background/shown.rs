@@ -13,8 +13,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::judging::existing::ExistingObject;
 use crate::review::Subject;
-use crate::webhook::stored::Stored;
 
 /// Annotations that are part of what is judged; all other metadata may change as it likes.
 const OWN_ANNOTATIONS: &str = "forestall.dev/";
@@ -110,8 +110,8 @@ impl Shown {
         self.object_ref(resource)
     }
 
-    pub(super) fn stored(self, resource: &ApiResource) -> Stored {
-        Stored {
+    pub(super) fn stored(self, resource: &ApiResource) -> ExistingObject {
+        ExistingObject {
             subject: self.subject(resource),
             json: self.json,
         }

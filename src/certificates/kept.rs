@@ -21,7 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Times;
-use crate::webhook::tls::pair::{
+use crate::tls::pair::{
     AUTHORITIES, CERTIFICATE, Content, KEY, MOST_PEM, Places, bytes, malformed, validity,
 };
 

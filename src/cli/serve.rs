@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use self::configuration::{Configuration, LiveWebhook, guard};
+use self::configuration::{Configuration, LiveJudging, guard};
 use super::FAILED;
 use crate::admin::{self, Readiness};
 use crate::background::{Background, Pace};
@@ -29,12 +29,12 @@ use crate::object_name::ObjectName;
 use crate::quantity::Quantity;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
+use crate::tls::{Certificates, Files, OWN_NAMES};
 use crate::webhook::server::{Limits, Server};
-use crate::webhook::tls::{Certificates, Files, OWN_NAMES};
 use crate::webhook::{self, Webhook};
 
 /// How often the files are read again. kubelet itself takes up to a minute to bring a change.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 /// Workers beside one for each processor: reviews are never judged on all workers at once, so that one
 /// is left to serve.
 const SPARE_WORKERS: usize = 1;
@@ -209,17 +209,18 @@ impl Serve {
         };
         let (leave, leaving) = watch::channel(false);
         if let Some((client, lease)) = client.zip(lease) {
-            let webhook = Arc::clone(&webhook);
+            let judging = Arc::clone(webhook.judging());
             let told = told(leaving.clone());
-            tokio::spawn(lead(client, lease, kept, webhook, metrics, told));
+            tokio::spawn(lead(client, lease, kept, judging, metrics, told));
         }
+        let judging = Arc::clone(webhook.judging());
         if let Some(pem) = own {
             introduce(&pem, address.port());
         }
         tracing::info!(%address, admin = %admin_address, "serving on {address}");
         // To the end of the process: probes must see that it is leaving.
         tokio::spawn(admin.run(std::future::pending()));
-        tokio::spawn(look_again(certificates, configuration, webhook, hangup));
+        tokio::spawn(reload(certificates, configuration, judging, hangup));
         Ok(until_stopped(server, signals, &readiness, leave, told(leaving)).await)
     }
 }
@@ -287,14 +288,14 @@ async fn lead(
     client: Client,
     lease: ObjectName,
     kept: Option<Settings>,
-    webhook: Arc<LiveWebhook>,
+    judging: Arc<LiveJudging>,
     metrics: Arc<Metrics>,
     leaving: impl Future<Output = ()>,
 ) {
     let identity = leader::identity();
     let background = Arc::new(Background::new(
         client.clone(),
-        webhook,
+        judging,
         identity.clone(),
         Arc::clone(&metrics),
         Pace::default(),
@@ -341,27 +342,27 @@ fn introduce(pem: &str, port: u16) {
 }
 
 /// Looks at the files from time to time, and when it is told to.
-async fn look_again(
+async fn reload(
     certificates: Arc<Certificates>,
     configuration: Configuration,
-    webhook: Arc<LiveWebhook>,
+    judging: Arc<LiveJudging>,
     mut hangup: Signal,
 ) {
     let configuration = Arc::new(Mutex::new(configuration));
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(RELOAD_INTERVAL) => {}
             _ = hangup.recv() => {}
         }
-        let (certificates, webhook) = (Arc::clone(&certificates), Arc::clone(&webhook));
+        let (certificates, judging) = (Arc::clone(&certificates), Arc::clone(&judging));
         let configuration = Arc::clone(&configuration);
         // A panic in there has been logged; the next look comes all the same.
         let _ = spawn_blocking(move || {
-            certificates.look_again();
+            certificates.reload();
             let configuration = configuration.lock();
             configuration
                 .unwrap_or_else(PoisonError::into_inner)
-                .look_again(&webhook);
+                .reload(&judging);
         })
         .await;
     }

@@ -138,8 +138,8 @@ impl RegistryClient {
     }
 
     /// Reads the file with credentials of Forestall's own again.
-    pub fn look_again(&self) {
-        self.0.own.look_again();
+    pub fn reload(&self) {
+        self.0.own.reload();
     }
 
     /// Whether the files that this configuration names are still those that this client was made of.

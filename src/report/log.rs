@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::visible::{cut, one_line};
+use crate::review::Subject;
 use crate::verdict::Verdict;
-use crate::webhook::envelope::Head;
 
 /// Characters of a text from outside. Names are shorter, and a line stays readable.
 const LONGEST: usize = 256;
@@ -33,8 +33,16 @@ pub enum LogFormat {
 pub struct Line<'a> {
     /// `mutating` or `validating`.
     pub webhook: &'static str,
-    /// The request.
-    pub head: &'a Head,
+    /// The uid of the request.
+    pub uid: &'a str,
+    /// What is done, such as `CREATE`.
+    pub operation: &'static str,
+    /// To what.
+    pub subject: &'a Subject,
+    /// Who asks.
+    pub user: &'a str,
+    /// Whether nothing is to be stored.
+    pub dry_run: bool,
     /// What was answered, as in the metrics.
     pub decision: &'static str,
     /// The verdict.
@@ -80,7 +88,8 @@ pub fn init(format: LogFormat) {
 /// Tells one review. A plain admission is told at debug: there are thousands of them.
 pub fn review(line: &Line<'_>) {
     let Line {
-        head,
+        operation,
+        subject,
         decision,
         verdict,
         ..
@@ -89,7 +98,6 @@ pub fn review(line: &Line<'_>) {
     if is_plain && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    let subject = &head.subject;
     let namespace = shown(subject.namespace.as_deref().unwrap_or_default());
     let name = shown(&subject.name);
     let resource = shown(&format!("{}/{}", subject.api_version(), subject.kind));
@@ -103,20 +111,19 @@ pub fn review(line: &Line<'_>) {
     macro_rules! tell {
         ($level:ident) => {
             $level!(
-                uid = %shown(&head.uid),
+                uid = %shown(line.uid),
                 webhook = line.webhook,
-                operation = head.verb.name(),
+                operation,
                 resource = %resource,
                 namespace = %namespace,
                 name = %name,
-                user = %shown(&head.user),
-                dry_run = head.dry_run,
+                user = %shown(line.user),
+                dry_run = line.dry_run,
                 decision = *decision,
                 rules,
                 error = line.error.map(|error| tracing::field::display(shown(error))),
                 ms = line.elapsed.as_secs_f64() * 1000.0,
-                "{decision} {} {resource} {namespace}/{name}",
-                head.verb.name(),
+                "{decision} {operation} {resource} {namespace}/{name}",
             )
         };
     }
@@ -144,8 +151,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::review::Subject;
-    use crate::webhook::envelope::Verb;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -168,23 +173,21 @@ mod tests {
             .flatten_event(true)
             .with_writer(move || writer.clone())
             .finish();
-        let head = Head {
-            uid: "u-1".to_owned(),
-            verb: Verb::Create,
-            subject: Subject {
-                group: "apps".to_owned(),
-                version: "v1".to_owned(),
-                kind: "Deployment".to_owned(),
-                namespace: Some("shop".to_owned()),
-                name: "web\nforged \u{202e}line".to_owned(),
-            },
-            user: "alice".to_owned(),
-            ..Head::default()
+        let subject = Subject {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "web\nforged \u{202e}line".to_owned(),
         };
         tracing::subscriber::with_default(subscriber, || {
             review(&Line {
                 webhook: "validating",
-                head: &head,
+                uid: "u-1",
+                operation: "CREATE",
+                subject: &subject,
+                user: "alice",
+                dry_run: false,
                 decision,
                 verdict: &Verdict::default(),
                 error: None,

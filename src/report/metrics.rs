@@ -32,12 +32,12 @@ pub struct ReviewLabels {
     /// or `error` (it could not be judged as a whole).
     pub decision: &'static str,
     /// Whether it was a dry run.
-    pub dry_run: DryRun,
+    pub dry_run: Boolean,
 }
 
 /// `true` or `false`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DryRun(pub bool);
+pub struct Boolean(pub bool);
 
 /// Labels of [`Metrics::rule_results`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,7 +56,7 @@ pub struct PatchLabels {
     /// The guardrail.
     pub rule: &'static str,
     /// `true`, or `false` where the patch would not have applied or settled.
-    pub applied: DryRun,
+    pub applied: Boolean,
 }
 
 /// One label that says which.
@@ -275,7 +275,7 @@ impl Metrics {
     }
 }
 
-impl EncodeLabelValue for DryRun {
+impl EncodeLabelValue for Boolean {
     fn encode(
         &self,
         encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
@@ -299,7 +299,7 @@ mod tests {
             .patches
             .get_or_create(&PatchLabels {
                 rule: "a",
-                applied: DryRun(true),
+                applied: Boolean(true),
             })
             .inc();
         let text = metrics.encode();

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
 use super::envelope::EnvelopeError;
-use super::memory::{Budget, Denied, Share};
+use crate::judging::memory::{Budget, Denied, Share};
 
 /// Why a request is answered with an HTTP error. The API server then does what the failurePolicy
 /// says, so none of these is for an object that is merely hard to judge.

@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::object;
+use crate::judging::object;
 use crate::report::visible;
 use crate::review::{Door, Operation, Review, Subject};
 use crate::tree::{Bound, Builder, Tree};

@@ -1,4 +1,4 @@
-//! One request: read, judged within its time, answered, counted, and told in one line.
+//! One request: read, judged within its time, and answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,29 +6,25 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::body::{self, Received, Rejection};
-use super::court::Size;
 use super::envelope::{self, Envelope, EnvelopeError, Head, Verb};
-use super::memory::{Denied, Share};
-use super::weight::most_bytes;
+use super::outcome::Outcome;
 use super::{Webhook, answer};
-use crate::config::{Mode, NamespaceLabel};
-use crate::evidence::Unknown;
+use crate::config::Mode;
 use crate::guard::{Guard, SUB_RESOURCES};
+use crate::judging::Work;
+use crate::judging::executor::Size;
+use crate::judging::memory::{Denied, Share};
+use crate::judging::weight::most_bytes;
 use crate::lookup::Lookup;
-use crate::report::log::{self, Line};
-use crate::report::metrics::{
-    DryRun, Metrics, PatchLabels, ReasonLabel, ReviewLabels, RuleLabel, RuleLabels, WebhookLabel,
-};
+use crate::report::log;
+use crate::report::metrics::ReasonLabel;
 use crate::review::{Operation, Review};
 use crate::tree::Bound;
-use crate::verdict::{Action, Phase, Record, Verdict};
+use crate::verdict::Phase;
 
 /// What an answer must be ahead of the API server's timeout, for the way there and back.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -65,15 +61,6 @@ enum Task {
     GiveUp(String),
 }
 
-/// What becomes of a request.
-struct Outcome {
-    verdict: Verdict,
-    /// Why it could not be judged as a whole.
-    error: Option<String>,
-    /// What the verdict takes of the memory.
-    _share: Option<Share>,
-}
-
 impl<L: Lookup + 'static> Webhook<L> {
     async fn handle(&self, phase: Phase, request: Request) -> Response {
         let began = Instant::now();
@@ -86,7 +73,7 @@ impl<L: Lookup + 'static> Webhook<L> {
                     .shed
                     .get_or_create(&ReasonLabel { reason })
                     .inc();
-                log::rejection(webhook_name(phase), &rejection, rejection.is_shed());
+                log::rejection(phase.webhook(), &rejection, rejection.is_shed());
                 rejection.into_response()
             }
         }
@@ -102,13 +89,13 @@ impl<L: Lookup + 'static> Webhook<L> {
         let place = self.reviews.clone().try_acquire_owned();
         let _place = place.map_err(|_| Rejection::Reviews)?;
         let body_by = began + self.limits.body_time;
-        let received = body::read(request, &self.limits, &self.memory, body_by).await?;
-        let guard = self.guard();
+        let received = body::read(request, &self.limits, self.judging.memory(), body_by).await?;
+        let guard = self.judging.guard();
         let size = Size::of(received.bytes.len());
         let (head, task) = open(guard.clone(), phase, received, size).await?;
         let outcome = self.outcome(&guard, phase, &head, task, size, by).await;
         let answer = answer::encode(&head.uid, phase, &outcome.verdict);
-        self.report(&guard, phase, &head, &outcome, began);
+        outcome.report(&guard, &self.metrics, phase, &head, began.elapsed());
         Ok(answer)
     }
 
@@ -126,20 +113,16 @@ impl<L: Lookup + 'static> Webhook<L> {
             Task::GiveUp(reason) => reason,
             Task::Judge(review, share) => {
                 let facts_by = by - by.duration_since(Instant::now()).mul_f64(1.0 - FOR_FACTS);
-                let guard = guard.clone();
-                // A job that is cut off keeps its share until it really ends.
-                let job = async move {
-                    let verdict = guard.consider(&review, phase, today(), facts_by).await;
-                    (verdict, share)
+                let work = Work {
+                    guard: guard.clone(),
+                    review: *review,
+                    share,
+                    phase,
+                    size,
+                    facts_by,
                 };
-                match self.court().hold(job, size, by).await {
-                    Ok((verdict, share)) => {
-                        return Outcome {
-                            verdict,
-                            error: None,
-                            _share: Some(share),
-                        };
-                    }
+                match self.judging.judge(work, by).await {
+                    Ok(judged) => return Outcome::judged(judged),
                     Err(cut) => cut.to_string(),
                 }
             }
@@ -163,47 +146,6 @@ impl<L: Lookup + 'static> Webhook<L> {
         };
         let time = asked_timeout(query).map_or(own, |asked| asked.min(own));
         time.saturating_sub(MARGIN).max(LEAST)
-    }
-
-    fn report(
-        &self,
-        guard: &Guard<L>,
-        phase: Phase,
-        head: &Head,
-        outcome: &Outcome,
-        began: Instant,
-    ) {
-        let webhook = webhook_name(phase);
-        let kind = guard.watched(&head.subject.group, &head.subject.kind);
-        let decision = outcome.decision();
-        let elapsed = began.elapsed();
-        let metrics = &self.metrics;
-        let labels = ReviewLabels {
-            webhook,
-            resource_kind: kind.map_or("other", |kind| kind.kind),
-            operation: head.verb.name(),
-            decision,
-            dry_run: DryRun(head.dry_run),
-        };
-        metrics.reviews.get_or_create(&labels).inc();
-        let seconds = metrics
-            .review_seconds
-            .get_or_create(&WebhookLabel { webhook });
-        seconds.observe(elapsed.as_secs_f64());
-        if let (Some(_), Some(namespace)) = (kind, head.subject.namespace.as_deref())
-            && guard.lookup().label(namespace) == NamespaceLabel::Absent
-        {
-            metrics.unknown_namespaces.inc();
-        }
-        count(metrics, phase, &outcome.verdict);
-        log::review(&Line {
-            webhook,
-            head,
-            decision,
-            verdict: &outcome.verdict,
-            error: outcome.error.as_deref(),
-            elapsed,
-        });
     }
 }
 
@@ -298,121 +240,4 @@ fn asked_timeout(query: Option<&str>) -> Option<Duration> {
     let (_, timeout) = pairs.find(|(key, _)| *key == "timeout")?;
     let seconds = timeout.strip_suffix('s')?.parse::<u32>().ok()?;
     Some(Duration::from_secs(seconds.into()))
-}
-
-/// Today, for exemptions that end.
-pub(crate) fn today() -> Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
-}
-
-fn webhook_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Mutate => "mutating",
-        Phase::Validate => "validating",
-    }
-}
-
-fn count(metrics: &Metrics, phase: Phase, verdict: &Verdict) {
-    for Record {
-        meta, mode, action, ..
-    } in &verdict.records
-    {
-        let applied = match action {
-            Action::Patch => Some(true),
-            Action::DropPatch(_) => Some(false),
-            _ => None,
-        };
-        if let Some(applied) = applied {
-            let labels = PatchLabels {
-                rule: meta.name,
-                applied: DryRun(applied),
-            };
-            metrics.patches.get_or_create(&labels).inc();
-        }
-        let result = match action {
-            Action::Exempt(_) => "exempt",
-            Action::Record { would_refuse: true } => "would_deny",
-            Action::Record {
-                would_refuse: false,
-            } => "record",
-            Action::Warn | Action::DropPatch(_) => "warn",
-            Action::Refuse => "fail",
-            Action::Patch => "patch",
-        };
-        count_rule(metrics, meta.name, *mode, result);
-    }
-    for abstained in &verdict.abstained {
-        let rule = abstained.meta.name;
-        if abstained.abstention.reason == Unknown::Panicked {
-            metrics.panics.get_or_create(&RuleLabel { rule }).inc();
-        }
-        // The validating webhook judges the same object again, and says it then.
-        if phase == Phase::Validate {
-            count_rule(metrics, rule, abstained.mode, "unknown");
-        }
-    }
-}
-
-fn count_rule(metrics: &Metrics, rule: &'static str, mode: Mode, result: &'static str) {
-    let labels = RuleLabels {
-        rule,
-        mode: mode.name(),
-        result,
-    };
-    metrics.rule_results.get_or_create(&labels).inc();
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    fn admit() -> Self {
-        Self {
-            verdict: Verdict::default(),
-            error: None,
-            _share: None,
-        }
-    }
-
-    /// Law 1: what is unknown admits, and is said.
-    fn give_up(reason: String, tell: bool) -> Self {
-        let mut verdict = Verdict::default();
-        if tell {
-            verdict
-                .warnings
-                .push(format!("forestall: could not evaluate ({reason})"));
-        }
-        verdict
-            .audit
-            .insert("decision".to_owned(), "error".to_owned());
-        verdict.audit.insert("unknown".to_owned(), reason.clone());
-        Self {
-            verdict,
-            error: Some(reason),
-            _share: None,
-        }
-    }
-
-    fn decision(&self) -> &'static str {
-        let Verdict {
-            refusal,
-            patch,
-            warnings,
-            records,
-            ..
-        } = &self.verdict;
-        let would_refuse = |record: &Record| record.action == Action::Record { would_refuse: true };
-        if self.error.is_some() {
-            "error"
-        } else if refusal.is_some() {
-            "deny"
-        } else if patch.is_some() {
-            "patch"
-        } else if records.iter().any(would_refuse) {
-            "would_deny"
-        } else if warnings.is_empty() {
-            "allow"
-        } else {
-            "warn"
-        }
-    }
 }

@@ -11,8 +11,8 @@ use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use forestall::report::metrics::Metrics;
+use forestall::tls::{Certificates, Files};
 use forestall::webhook::server::{Limits, Server};
-use forestall::webhook::tls::{Certificates, Files};
 use serde_json::{Value, json};
 
 use crate::control_plane::{Output, eventually, run};

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use axum::Router;
 use axum::routing::get;
 use forestall::report::metrics::{CertificateLabel, Metrics, ResultLabel};
+use forestall::tls::{Certificates, Files};
 use forestall::webhook::server::{Limits, Server};
-use forestall::webhook::tls::{Certificates, Files};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
@@ -197,7 +197,7 @@ async fn case_93_a_secret_exchanged_by_kubelet_is_taken_up() {
 
     volume.exchange("..2", &new.pair());
     connect(port, &trusts_old).await.unwrap();
-    certificates.look_again();
+    certificates.reload();
     let mut after = connect(port, &trusts_new).await.unwrap();
     ask(&mut after).await;
     connect(port, &trusts_old).await.unwrap_err();
@@ -230,8 +230,8 @@ async fn case_93_a_pair_that_cannot_be_used_never_replaces_one_that_can() {
     ];
     for (number, (certificate, key)) in bad.into_iter().enumerate() {
         volume.exchange(&format!("..bad{number}"), &Pair { certificate, key });
-        certificates.look_again();
-        certificates.look_again();
+        certificates.reload();
+        certificates.reload();
         connect(port, &trust).await.unwrap();
     }
     // Each is counted once, however often it is seen.
@@ -241,13 +241,13 @@ async fn case_93_a_pair_that_cannot_be_used_never_replaces_one_that_can() {
     );
 
     fs::remove_file(volume.path().join("tls.crt")).unwrap();
-    certificates.look_again();
+    certificates.reload();
     connect(port, &trust).await.unwrap();
     assert_eq!(reloads(&metrics, "failure"), 6);
 
     symlink("..data/tls.crt", volume.path().join("tls.crt")).unwrap();
     volume.exchange("..good", &other);
-    certificates.look_again();
+    certificates.reload();
     let trusts_other = client(other.certificate.as_bytes(), &[]);
     ask(&mut connect(port, &trusts_other).await.unwrap()).await;
     assert_eq!(
@@ -326,7 +326,7 @@ async fn case_93_no_handshake_fails_while_the_secret_is_exchanged_fifty_times() 
         let (certificates, done) = (Arc::clone(&certificates), Arc::clone(&done));
         move || {
             while !done.load(Relaxed) {
-                certificates.look_again();
+                certificates.reload();
             }
         }
     });
@@ -358,7 +358,7 @@ async fn without_files_a_certificate_for_this_machine_is_made() {
     let (certificates, pem) = Certificates::own(Arc::clone(&metrics)).unwrap();
     let certificates = Arc::new(certificates);
     let port = serve(&certificates, &metrics).await;
-    certificates.look_again();
+    certificates.reload();
     let certificate = "serving";
     let expiry = metrics
         .certificate_expiry

@@ -246,7 +246,7 @@ fn no_key_is_shown_by_debug() {
 }
 
 fn certificates(kept: &Kept) -> Vec<CertificateDer<'static>> {
-    crate::webhook::tls::pair::certificates(&kept.leaf.as_ref().unwrap().certificate).unwrap()
+    crate::tls::pair::certificates(&kept.leaf.as_ref().unwrap().certificate).unwrap()
 }
 
 /// What may happen, in any order.
@@ -427,7 +427,7 @@ impl World {
 }
 
 fn chain(content: &Content) -> Vec<CertificateDer<'static>> {
-    crate::webhook::tls::pair::certificates(&content.certificate).unwrap()
+    crate::tls::pair::certificates(&content.certificate).unwrap()
 }
 
 fn anything() -> impl Strategy<Value = Happens> {

@@ -100,7 +100,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::metrics::{DryRun, Metrics, ReviewLabels};
+    use crate::report::metrics::{Boolean, Metrics, ReviewLabels};
 
     #[test]
     fn what_the_program_writes_is_read() {
@@ -110,7 +110,7 @@ mod tests {
             resource_kind: "Deployment",
             operation: "CREATE",
             decision,
-            dry_run: DryRun(true),
+            dry_run: Boolean(true),
         };
         metrics.reviews.get_or_create(&labels("allow")).inc_by(2);
         metrics.reviews.get_or_create(&labels("warn")).inc();

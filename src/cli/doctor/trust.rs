@@ -16,7 +16,7 @@ use super::Check;
 use super::facts::{Facts, ServiceName};
 use super::hooks::Hook;
 use super::samples::Sample;
-use crate::webhook::tls::pair::validity;
+use crate::tls::pair::validity;
 
 const NAME: &str = "certificate";
 /// When a certificate that ends soon is told; the alert of docs/metrics.md has the same.

@@ -8,14 +8,14 @@ use anyhow::anyhow;
 
 use crate::config::Config;
 use crate::guard::Guard;
+use crate::judging::Judging;
 use crate::lookup::cluster::ClusterView;
 use crate::lookup::live::Live;
 use crate::lookup::registry::RegistryClient;
 use crate::report::metrics::{Metrics, ResultLabel};
-use crate::webhook::Webhook;
 
-/// The webhook of a server.
-pub(super) type LiveWebhook = Webhook<Live>;
+/// What judges in a server.
+pub(super) type LiveJudging = Judging<Live>;
 
 /// The configuration file.
 pub(super) struct Configuration {
@@ -55,14 +55,14 @@ impl Configuration {
     }
 
     /// Reads the file again, and judges by it from now on, if it can be used.
-    pub(super) fn look_again(&mut self, webhook: &LiveWebhook) {
-        if let Some(registry) = &webhook.guard().lookup().registry {
-            registry.look_again();
+    pub(super) fn reload(&mut self, judging: &LiveJudging) {
+        if let Some(registry) = &judging.guard().lookup().registry {
+            registry.reload();
         }
         let Some(path) = &self.path else {
             return;
         };
-        match self.change(path, webhook) {
+        match self.change(path, judging) {
             Ok(None) => {}
             Ok(Some(text)) => {
                 self.text = text;
@@ -85,15 +85,15 @@ impl Configuration {
     }
 
     /// The new text, where there is one and it is in force now.
-    fn change(&self, path: &Path, webhook: &LiveWebhook) -> anyhow::Result<Option<String>> {
+    fn change(&self, path: &Path, judging: &LiveJudging) -> anyhow::Result<Option<String>> {
         let text = read(path)?;
-        let before = webhook.guard();
+        let before = judging.guard();
         let config = Config::parse(&path.display().to_string(), &text)?;
         if text == self.text && registry_of(&config, &before)?.is_some() {
             return Ok(None);
         }
         let cluster = before.lookup().cluster.clone();
-        webhook.replace(guard(config, Some(&before), cluster, &self.metrics)?);
+        judging.replace(guard(config, Some(&before), cluster, &self.metrics)?);
         Ok(Some(text))
     }
 

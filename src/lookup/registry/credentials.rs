@@ -298,9 +298,9 @@ impl OwnCredentials {
     }
 
     /// Reads the file again, and uses it if it can be used.
-    pub fn look_again(&self) {
+    pub fn reload(&self) {
         if let Some(file) = &self.file {
-            file.look_again();
+            file.reload();
         }
     }
 
@@ -367,7 +367,7 @@ impl CredentialsFile {
         read.keyring.lookup(repository)
     }
 
-    fn look_again(&self) {
+    fn reload(&self) {
         let content = read(&self.path);
         let mut read = self.read.write().unwrap_or_else(PoisonError::into_inner);
         let change = content.and_then(|content| {

@@ -10,10 +10,10 @@ use forestall::background::{Background, Pace};
 use forestall::config::{Config, NamespaceLabel};
 use forestall::evidence::{Evidence, Fact, ImageState, Missing, MissingPart, Question, Unknown};
 use forestall::guard::Guard;
+use forestall::judging::Judging;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
 use forestall::review::Door;
-use forestall::webhook::{Limits, Webhook};
 use kube::Client;
 use kube::client::Body;
 use tokio::task::JoinSet;
@@ -92,9 +92,9 @@ impl Judgement {
         let table = Table(Arc::new(Mutex::new(answer)));
         let metrics = Arc::new(Metrics::default());
         let guard = Guard::new(Config::parse("test", &config).unwrap(), table.clone()).unwrap();
-        let webhook = Arc::new(Webhook::new(guard, Arc::clone(&metrics), Limits::default()));
+        let judging = Arc::new(Judging::new(guard, 128 << 20));
         let instance = "test".to_owned();
-        let background = Background::new(client, webhook, instance, Arc::clone(&metrics), pace);
+        let background = Background::new(client, judging, instance, Arc::clone(&metrics), pace);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { background.run().await });
         Self {

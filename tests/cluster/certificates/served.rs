@@ -10,8 +10,8 @@ use forestall::guard::Guard;
 use forestall::lookup::live::Live;
 use forestall::object_name::ObjectName;
 use forestall::report::metrics::{CertificateLabel, Metrics, ResultLabel};
+use forestall::tls::Certificates;
 use forestall::webhook::server::{Limits, Server};
-use forestall::webhook::tls::Certificates;
 use forestall::webhook::{self, Webhook};
 use kube::Client;
 use kube::config::AuthInfo;
@@ -280,7 +280,7 @@ async fn a_secret_that_cannot_be_served_is_refused_once_and_the_old_one_served_o
         let refusals = number as u64 + 1;
         soon("a refusal", || replica.reloads("failure") == refusals).await;
         // Looking again says it no second time.
-        replica.certificates.look_again();
+        replica.certificates.reload();
         assert_eq!(replica.reloads("failure"), refusals);
         replica.shakes_hands(&trusted, "localhost").await.unwrap();
     }

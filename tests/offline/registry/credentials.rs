@@ -434,12 +434,12 @@ async fn credentials_of_forestall_prove_absence_but_tell_no_tags() {
 
     // What cannot be read leaves the old credentials in use; what can is used.
     std::fs::write(&file, "{").unwrap();
-    client.look_again();
+    client.reload();
     let asked = registry.asked().len();
     told(probe_for(&client, &nobody()).await);
     assert_eq!(registry.asked().len(), asked);
     write("Other");
-    client.look_again();
+    client.reload();
     assert_eq!(
         told(probe_for(&client, &nobody()).await),
         "missing Tag [v2]"

@@ -238,7 +238,7 @@ async fn another_configuration_holds_from_the_next_review_on() {
     };
     let door = Door::new(guard(Mode::Enforce));
     assert!(!door.validate(&create(&deployment("1Gi"))).await.allowed());
-    door.webhook.replace(guard(Mode::Audit));
+    door.webhook.judging().replace(guard(Mode::Audit));
     let answer = door.validate(&create(&deployment("1Gi"))).await;
     assert_eq!((answer.allowed(), answer.warnings().len()), (true, 0));
     assert_eq!(
@@ -276,6 +276,7 @@ async fn a_kind_that_the_configuration_adds_is_judged_and_counted_by_its_name() 
     }
     // The next configuration may know it no more.
     door.webhook
+        .judging()
         .replace(Guard::new(Config::default(), Table::default()).unwrap());
     door.validate(&create(&object("Widget"))).await.is_plain();
 }

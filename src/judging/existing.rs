@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Webhook;
-use super::court::Size;
-use super::handler::today;
+use super::executor::{Executor, Size};
 use super::memory::Denied;
-use super::object;
 use super::weight::most_bytes;
+use super::{Judging, Work, object};
 use crate::guard::Guard;
 use crate::lookup::Lookup;
 use crate::review::{Door, Operation, Review, Subject};
@@ -26,46 +24,52 @@ const FOR_FACTS: Duration = Duration::from_millis(4500);
 
 /// An object as the API server shows it.
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct ExistingObject {
     pub(crate) subject: Subject,
     /// The whole object in JSON.
     pub(crate) json: Box<str>,
 }
 
-impl<L: Lookup + 'static> Webhook<L> {
+impl<L: Lookup + 'static> Judging<L> {
     /// Judges an object that nobody asks about. Nothing is counted or logged.
     ///
     /// # Errors
     /// Why it could not be judged, in words.
-    pub(crate) async fn judge_stored(
+    pub(crate) async fn judge_existing(
         &self,
         guard: Arc<Guard<L>>,
-        stored: Stored,
+        object: ExistingObject,
     ) -> Result<Verdict, String> {
         let now = Instant::now();
-        let size = Size::of(stored.json.len());
-        let json = stored.json.as_bytes();
+        let by = now + TIME;
+        let json = object.json.as_bytes();
+        let size = Size::of(json.len());
         // The text is copied once.
         let weight = json.len() + most_bytes(json, Bound::of(json), Phase::Validate);
         let share = self.memory.take(weight).map_err(|denied| match denied {
             Denied::Now => "reviews have the memory now".to_owned(),
             Denied::Ever => "it takes more memory than one review may have".to_owned(),
         })?;
-        let job = async move {
-            let _until_it_ends = share;
-            let review = stored.review()?;
-            let facts_by = now + FOR_FACTS;
-            let verdict = guard.consider(&review, Phase::Validate, today(), facts_by);
-            Ok(verdict.await)
+        let executor = self.executor().clone();
+        let read = async move { executor.run(size, move || (object.review(), share)).await };
+        let read = Executor::until(by, read).await;
+        let (review, share) = read.map_err(|cut| cut.to_string())?;
+        let work = Work {
+            guard,
+            review: review?,
+            share,
+            phase: Phase::Validate,
+            size,
+            facts_by: now + FOR_FACTS,
         };
-        match self.court().hold(job, size, now + TIME).await {
-            Ok(judged) => judged,
-            Err(cut) => Err(cut.to_string()),
-        }
+        let judged = self.judge(work, by).await;
+        judged
+            .map(|judged| judged.verdict)
+            .map_err(|cut| cut.to_string())
     }
 }
 
-impl Stored {
+impl ExistingObject {
     fn review(self) -> Result<Review, String> {
         let Self { subject, json } = self;
         let object = object::read(&json, "object", &subject.group, &subject.kind)?;
@@ -89,7 +93,6 @@ mod tests {
     use super::*;
     use crate::config::{Config, NamespaceLabel};
     use crate::evidence::{Evidence, Question};
-    use crate::webhook::Limits;
 
     struct NoLookup;
 
@@ -103,8 +106,8 @@ mod tests {
         }
     }
 
-    fn stored(group: &str, kind: &str, object: &Value) -> Stored {
-        Stored {
+    fn existing(group: &str, kind: &str, object: &Value) -> ExistingObject {
+        ExistingObject {
             subject: Subject {
                 group: group.to_owned(),
                 version: "v1".to_owned(),
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn the_item_of_a_list_is_reviewed_as_an_object_that_exists() {
         let item = json!({"metadata": {"name": "web", "managedFields": []}, "spec": {"a": 1}, "status": {}});
-        let review = stored("apps", "Deployment", &item).review().unwrap();
+        let review = existing("apps", "Deployment", &item).review().unwrap();
         let object = json!({"metadata": {"name": "web"}, "spec": {"a": 1}});
         assert_eq!(review.root().to_value(), object);
         assert_eq!(
@@ -128,7 +131,7 @@ mod tests {
         );
         assert!(review.previous.is_none());
         // What the guardrails of other kinds read stays.
-        let review = stored("argoproj.io", "Application", &item)
+        let review = existing("argoproj.io", "Application", &item)
             .review()
             .unwrap();
         assert!(review.root().get("status").is_some());
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn an_object_that_is_too_deep_cannot_be_read() {
         let deep = format!("{{\"spec\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
-        let mut unreadable = stored("argoproj.io", "Rollout", &json!({}));
+        let mut unreadable = existing("argoproj.io", "Rollout", &json!({}));
         unreadable.json = deep.into();
         let reason = unreadable.review().unwrap_err();
         assert!(reason.starts_with("object cannot be read"), "{reason}");
@@ -157,11 +160,11 @@ mod tests {
             }
         }
         let guard = || Guard::new(Config::default(), Asked(None.into())).unwrap();
-        let webhook = Webhook::new(guard(), Arc::default(), Limits::default());
+        let judging = Judging::new(guard(), 128 << 20);
         let pod = json!({"metadata": {"name": "web"},
                          "spec": {"containers": [{"name": "web", "image": "nginx:1"}]}});
         let guard = Arc::new(guard());
-        let judged = webhook.judge_stored(Arc::clone(&guard), stored("", "Pod", &pod));
+        let judged = judging.judge_existing(Arc::clone(&guard), existing("", "Pod", &pod));
         judged.await.unwrap();
         let door = *guard.lookup().0.lock().unwrap();
         assert_eq!(door, Some(Door::Cluster));
@@ -171,9 +174,9 @@ mod tests {
     async fn an_object_made_to_take_memory_is_not_read() {
         let many = json!({"spec": vec![json!([0]); 400_000]});
         let guard = || Guard::new(Config::default(), NoLookup).unwrap();
-        let webhook = Webhook::new(guard(), Arc::default(), Limits::for_memory(64 << 20));
-        let stored = stored("argoproj.io", "Rollout", &many);
-        let reason = webhook.judge_stored(Arc::new(guard()), stored).await;
+        let judging = Judging::new(guard(), 32 << 20);
+        let object = existing("argoproj.io", "Rollout", &many);
+        let reason = judging.judge_existing(Arc::new(guard()), object).await;
         assert_eq!(
             reason.unwrap_err(),
             "it takes more memory than one review may have"

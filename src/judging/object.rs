@@ -19,7 +19,7 @@ const BOOKKEEPING: Skipped = Skipped {
 };
 
 /// What is left out of an object of this kind.
-pub(super) fn skipped(group: &str, kind: &str) -> Skipped {
+pub(crate) fn skipped(group: &str, kind: &str) -> Skipped {
     let mut workloads = WORKLOADS.iter();
     let is_workload = workloads.any(|workload| (workload.group, workload.kind) == (group, kind));
     if is_workload {
@@ -33,7 +33,7 @@ pub(super) fn skipped(group: &str, kind: &str) -> Skipped {
 ///
 /// # Errors
 /// Why it cannot be judged, in words; `what` names it.
-pub(super) fn read(raw: &str, what: &str, group: &str, kind: &str) -> Result<Tree, String> {
+pub(crate) fn read(raw: &str, what: &str, group: &str, kind: &str) -> Result<Tree, String> {
     let source = Arc::new(raw.to_owned());
     let mut reader = serde_json::Deserializer::from_str(&source);
     let builder = Builder::over(&source).with_room_for(Bound::of(raw.as_bytes()));
@@ -49,7 +49,7 @@ pub(super) fn read(raw: &str, what: &str, group: &str, kind: &str) -> Result<Tre
 ///
 /// # Errors
 /// In words, if it is none; `what` names it.
-pub(super) fn checked(tree: Tree, what: &str) -> Result<Tree, String> {
+pub(crate) fn checked(tree: Tree, what: &str) -> Result<Tree, String> {
     if tree.root().is_map() {
         Ok(tree)
     } else {

@@ -11,7 +11,7 @@ const USUAL: usize = 1 << 20;
 
 /// What all reviews in flight may take, in bytes.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     most: usize,
     taken: AtomicUsize,
     /// The part of `taken` that large reviews have.
@@ -20,7 +20,7 @@ pub(super) struct Budget {
 
 /// What one review has taken; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: usize,
     is_large: bool,
@@ -28,7 +28,7 @@ pub(super) struct Share {
 
 /// Why there is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
+pub(crate) enum Denied {
     /// Others have it now.
     Now,
     /// It is more than any review may take.
@@ -38,7 +38,7 @@ pub(super) enum Denied {
 // === impl Budget ===
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             most: bytes,
             taken: AtomicUsize::new(0),
@@ -48,12 +48,12 @@ impl Budget {
 
     /// What large reviews may take together, so also what one may take at most. A quarter is left,
     /// so that they never keep the usual ones out.
-    pub(super) fn most_for_large(&self) -> usize {
+    pub(crate) fn most_for_large(&self) -> usize {
         large_part(self.most)
     }
 
     /// A first share.
-    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Share, Denied> {
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Share, Denied> {
         let mut share = Share {
             budget: Arc::clone(self),
             bytes: 0,
@@ -64,7 +64,7 @@ impl Budget {
 }
 
 /// The part of so many bytes that large reviews may take.
-pub(super) fn large_part(bytes: usize) -> usize {
+pub(crate) fn large_part(bytes: usize) -> usize {
     bytes / 4 * 3
 }
 
@@ -72,7 +72,7 @@ pub(super) fn large_part(bytes: usize) -> usize {
 
 impl Share {
     /// Takes more.
-    pub(super) fn grow(&mut self, more: usize) -> Result<(), Denied> {
+    pub(crate) fn grow(&mut self, more: usize) -> Result<(), Denied> {
         let bytes = self.bytes.saturating_add(more);
         let (budget, most_for_large) = (&*self.budget, self.budget.most_for_large());
         if bytes > most_for_large {
@@ -94,7 +94,7 @@ impl Share {
     }
 
     /// Gives some of it back.
-    pub(super) fn shrink(&mut self, less: usize) {
+    pub(crate) fn shrink(&mut self, less: usize) {
         let less = less.min(self.bytes);
         self.bytes -= less;
         self.budget.taken.fetch_sub(less, Relaxed);

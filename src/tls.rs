@@ -149,7 +149,7 @@ impl Certificates {
     }
 
     /// Looks at the source again, and serves what it holds now, if it can be used.
-    pub fn look_again(&self) {
+    pub fn reload(&self) {
         let mut seen = self.seen();
         let content = match &self.source {
             Source::Own => return,
@@ -206,7 +206,7 @@ impl Certificates {
             self.expires("ca", ends);
         }
         self.seen().secret = data.and_then(Content::of_secret);
-        self.look_again();
+        self.reload();
     }
 
     fn serve(&self, pair: Pair) {

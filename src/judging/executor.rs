@@ -11,11 +11,10 @@
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -27,17 +26,17 @@ const LARGE: usize = 256 << 10;
 const THREADS: usize = 2;
 
 /// How long a usual review waits for such a thread: the others take microseconds.
-const PATIENCE: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// How often the runtime is looked after while reviews are being judged on its workers.
-const LOOK: Duration = Duration::from_millis(50);
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How far off the timer is that [`keep_a_timer`] keeps: less than the deadlines of most reviews.
-const NEAR: Duration = Duration::from_secs(1);
+const NEAR_TIMER: Duration = Duration::from_secs(1);
 
 /// Why there is no judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// The deadline came first.
     #[error("out of time")]
     OutOfTime,
@@ -51,7 +50,7 @@ pub(super) enum Cut {
 
 /// How much work a review is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Size {
+pub(crate) enum Size {
     /// Microseconds.
     Usual,
     /// Perhaps a large part of a second.
@@ -60,7 +59,7 @@ pub(super) enum Size {
 
 /// The places where judging may run.
 #[derive(Clone, Debug)]
-pub(super) struct Court {
+pub(crate) struct Executor {
     /// On the workers: one less than there are.
     workers: Arc<Semaphore>,
     /// On threads beside them.
@@ -72,15 +71,11 @@ pub(super) struct Court {
 /// Ends the task when nobody waits for it any more.
 struct Awaited<T>(JoinHandle<T>);
 
-/// Remembers a wake until it is waited for.
-#[derive(Default)]
-struct Signal(Notify);
-
 // === impl Size ===
 
 impl Size {
     /// Of so many bytes of JSON. Most reviews have some thousand.
-    pub(super) fn of(bytes: usize) -> Self {
+    pub(crate) fn of(bytes: usize) -> Self {
         if bytes > LARGE {
             Self::Large
         } else {
@@ -89,10 +84,10 @@ impl Size {
     }
 }
 
-// === impl Court ===
+// === impl Executor ===
 
-impl Court {
-    pub(super) fn of_this_runtime() -> Self {
+impl Executor {
+    pub(crate) fn of_this_runtime() -> Self {
         let runtime = Handle::current();
         let places = match runtime.runtime_flavor() {
             RuntimeFlavor::MultiThread => runtime.metrics().num_workers() - 1,
@@ -110,13 +105,12 @@ impl Court {
         }
     }
 
-    /// Runs a job to its end or to the deadline, whichever comes first.
-    pub(super) async fn hold<F>(&self, job: F, size: Size, by: Instant) -> Result<F::Output, Cut>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        let court = self.clone();
-        let mut task = Awaited(tokio::spawn(async move { court.drive(job, size).await }));
+    /// Runs a task to its end or to the deadline, whichever comes first, beside who waits for it.
+    pub(crate) async fn until<T: Send + 'static>(
+        by: Instant,
+        task: impl Future<Output = Result<T, Cut>> + Send + 'static,
+    ) -> Result<T, Cut> {
+        let mut task = Awaited(tokio::spawn(task));
         match timeout_at(by, &mut task.0).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Cut::Failed),
@@ -124,45 +118,30 @@ impl Court {
         }
     }
 
-    /// Polls a job, each time where there is a place.
-    async fn drive<F>(self, job: F, size: Size) -> Result<F::Output, Cut>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        let signal = Arc::new(Signal::default());
-        let waker = Waker::from(signal.clone());
-        let mut job = Box::pin(job);
-        loop {
-            let place = match size {
-                Size::Usual => self.workers.try_acquire().ok(),
-                Size::Large => None,
-            };
-            let polled = if let Some(_place) = place {
-                job.as_mut().poll(&mut Context::from_waker(&waker))
-            } else {
-                let place = self.thread(size).await?;
-                let waker = waker.clone();
-                let beside = spawn_blocking(move || {
-                    let _place = place;
-                    let polled = job.as_mut().poll(&mut Context::from_waker(&waker));
-                    (job, polled)
-                });
-                let polled;
-                (job, polled) = beside.await.map_err(|_: JoinError| Cut::Failed)?;
-                polled
-            };
-            match polled {
-                Poll::Ready(output) => return Ok(output),
-                Poll::Pending => signal.0.notified().await,
-            }
+    /// Does work that may take long, where there is a place for it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        size: Size,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Cut> {
+        if size == Size::Usual
+            && let Ok(_place) = self.workers.try_acquire()
+        {
+            return Ok(work());
         }
+        let place = self.thread(size).await?;
+        let beside = spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        beside.await.map_err(|_: JoinError| Cut::Failed)
     }
 
     async fn thread(&self, size: Size) -> Result<OwnedSemaphorePermit, Cut> {
         let place = match size {
             // Large ones may well wait for each other; the deadline ends that.
             Size::Large => self.large.clone().acquire_owned().await,
-            Size::Usual => timeout(PATIENCE, self.usual.clone().acquire_owned())
+            Size::Usual => timeout(LONGEST_WAIT, self.usual.clone().acquire_owned())
                 .await
                 .map_err(|_| Cut::Busy)?,
         };
@@ -181,7 +160,7 @@ fn keep_awake(workers: Weak<Semaphore>, places: usize, runtime: Handle) -> bool 
                 runtime.spawn(async {});
             }
             drop(workers);
-            std::thread::sleep(LOOK);
+            std::thread::sleep(WATCH_INTERVAL);
         }
     };
     let thread = std::thread::Builder::new().name("forestall-awake".to_owned());
@@ -195,7 +174,7 @@ fn keep_awake(workers: Weak<Semaphore>, places: usize, runtime: Handle) -> bool 
 /// such a timer, and costs a review a system call and a switch of threads.
 async fn keep_a_timer(workers: Weak<Semaphore>) {
     while workers.strong_count() > 0 {
-        sleep(NEAR).await;
+        sleep(NEAR_TIMER).await;
     }
 }
 
@@ -204,17 +183,5 @@ async fn keep_a_timer(workers: Weak<Semaphore>) {
 impl<T> Drop for Awaited<T> {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-// === impl Signal ===
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.notify_one();
     }
 }

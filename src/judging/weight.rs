@@ -20,7 +20,7 @@ const TEXT_IN_FINDINGS: usize = 16;
 const MOST_FINDINGS: usize = 16 << 20;
 
 /// The bytes that reading and judging a text takes at most, beside the text itself.
-pub(super) fn most_bytes(json: &[u8], bound: Bound, phase: Phase) -> usize {
+pub(crate) fn most_bytes(json: &[u8], bound: Bound, phase: Phase) -> usize {
     let findings = json.len().saturating_mul(TEXT_IN_FINDINGS);
     let copy = match phase {
         Phase::Mutate => COPIED_NODE * bound.nodes + 2 * json.len(),
