@@ -144,8 +144,8 @@ impl<L: Lookup> Guard<L> {
         if asked.is_empty() {
             return Verdict::default();
         }
-        let before = review.of_previous();
-        let questions: BTreeSet<Question> = [Some(review), before.as_ref()]
+        let before = review.replaced();
+        let questions: BTreeSet<Question> = [Some(review), before]
             .into_iter()
             .flatten()
             .flat_map(|review| {
@@ -161,7 +161,6 @@ impl<L: Lookup> Guard<L> {
                 meta: &guardrail.entry.meta,
                 now: judge(guardrail, review, &evidence),
                 before: before
-                    .as_ref()
                     .map(|before| judge(guardrail, before, &evidence))
                     .unwrap_or_default(),
             })

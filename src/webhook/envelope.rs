@@ -86,6 +86,8 @@ pub struct Envelope<'a> {
     pub head: Head,
     /// Why the rest of the request cannot be used, where only the uid can be read.
     pub broken: Option<String>,
+    /// The whole text, in which raw objects lie.
+    body: &'a Arc<String>,
     object: Option<Object<'a>>,
     previous: Option<Object<'a>>,
 }
@@ -223,7 +225,7 @@ impl<'a> Envelope<'a> {
     /// Only where there is no uid to answer to.
     pub fn parse(body: &'a Arc<String>, bound: Bound) -> Result<Self, EnvelopeError> {
         match Self::read(body, Objects::Read(body, bound)) {
-            Ok(review) => Self::of(checked(review)?),
+            Ok(review) => Self::of(body, checked(review)?),
             Err(_) => Self::parse_raw(body),
         }
     }
@@ -232,9 +234,9 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// As [`Envelope::parse`].
-    pub(super) fn parse_raw(body: &'a str) -> Result<Self, EnvelopeError> {
+    pub(super) fn parse_raw(body: &'a Arc<String>) -> Result<Self, EnvelopeError> {
         match Self::read(body, Objects::Raw) {
-            Ok(review) => Self::of(checked(review)?),
+            Ok(review) => Self::of(body, checked(review)?),
             Err(error) => {
                 let error = visible::cut(&visible::one_line(&error.to_string()), 200).to_owned();
                 let not_a_review = |_| EnvelopeError::NotAReview(error.clone());
@@ -247,6 +249,7 @@ impl<'a> Envelope<'a> {
                 Ok(Self {
                     head,
                     broken: Some(format!("the request cannot be read: {error}")),
+                    body,
                     object: None,
                     previous: None,
                 })
@@ -263,7 +266,7 @@ impl<'a> Envelope<'a> {
         reader.end().map(|()| review)
     }
 
-    fn of(request: RawRequest<'a>) -> Result<Self, EnvelopeError> {
+    fn of(body: &'a Arc<String>, request: RawRequest<'a>) -> Result<Self, EnvelopeError> {
         let verb = request.verb();
         let kind = request.kind.unwrap_or_default();
         let user = request.user_info.and_then(|user| user.username);
@@ -284,6 +287,7 @@ impl<'a> Envelope<'a> {
                 user: user.unwrap_or_default().0,
             },
             broken: None,
+            body,
             object: request.object,
             previous: request.old_object,
         })
@@ -300,8 +304,8 @@ impl<'a> Envelope<'a> {
             .take()
             .filter(|_| operation == Operation::Update);
         let mut subject = self.head.subject.clone();
-        let object = object.tree("object", &subject)?;
-        let previous = previous.map(|previous| previous.tree("oldObject", &subject));
+        let object = object.tree(self.body, "object", &subject)?;
+        let previous = previous.map(|previous| previous.tree(self.body, "oldObject", &subject));
         if subject.name.is_empty() {
             let root = object.root();
             let name = root.text_at("/metadata/name");
@@ -311,8 +315,10 @@ impl<'a> Envelope<'a> {
         }
         let mut review = Review::new(operation, subject, Arc::new(object), Door::Admission);
         review.sub_resource.clone_from(&self.head.sub_resource);
-        review.previous = previous.transpose()?.map(Arc::new);
-        Ok(review)
+        Ok(match previous.transpose()? {
+            Some(previous) => review.replacing(Arc::new(previous)),
+            None => review,
+        })
     }
 }
 
@@ -349,9 +355,11 @@ fn usable(uid: Option<Name>) -> Result<String, EnvelopeError> {
 // === impl Object ===
 
 impl Object<'_> {
-    fn tree(self, what: &str, subject: &Subject) -> Result<Tree, String> {
+    fn tree(self, body: &Arc<String>, what: &str, subject: &Subject) -> Result<Tree, String> {
         match self {
-            Self::Raw(raw) => object::read(raw.get(), what, &subject.group, &subject.kind),
+            Self::Raw(raw) => {
+                object::read(body, raw.get(), what, (&subject.group, &subject.kind))
+            }
             Self::Read(tree) => object::checked(tree, what),
         }
     }

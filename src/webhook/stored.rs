@@ -45,7 +45,6 @@ impl<L: Lookup + 'static> Webhook<L> {
         let now = Instant::now();
         let size = Size::of(stored.json.len());
         let json = stored.json.as_bytes();
-        // The text is copied once.
         let weight = json.len() + most_bytes(json, Bound::of(json), Phase::Validate);
         let share = self.memory.take(weight).map_err(|denied| match denied {
             Denied::Now => "reviews have the memory now".to_owned(),
@@ -68,7 +67,9 @@ impl<L: Lookup + 'static> Webhook<L> {
 impl Stored {
     fn review(self) -> Result<Review, String> {
         let Self { subject, json } = self;
-        let object = object::read(&json, "object", &subject.group, &subject.kind)?;
+        let json = Arc::new(String::from(json));
+        let kind = (&*subject.group, &*subject.kind);
+        let object = object::read(&json, &json, "object", kind)?;
         // It exists, so nothing is to be filled in.
         let operation = Operation::Update;
         Ok(Review::new(
@@ -126,7 +127,7 @@ mod tests {
             (review.operation, review.door),
             (Operation::Update, Door::Cluster)
         );
-        assert!(review.previous.is_none());
+        assert!(review.replaced().is_none());
         // What the guardrails of other kinds read stays.
         let review = stored("argoproj.io", "Application", &item)
             .review()
