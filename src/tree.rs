@@ -152,6 +152,12 @@ impl Tree {
         Node { tree: self, index }
     }
 
+    /// The text that it lies in.
+    #[must_use]
+    pub(crate) fn source(&self) -> &Arc<String> {
+        &self.source
+    }
+
     /// The same, with no more memory than it needs.
     #[must_use]
     pub(crate) fn shrunk(mut self) -> Self {

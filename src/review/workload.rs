@@ -64,6 +64,12 @@ pub(crate) const LONGEST_TEXT: usize = 1024;
 /// containers was never seen.
 pub(crate) const MOST_CONTAINERS: usize = 1000;
 
+/// Pull secrets of one pod that are looked at. Each image is asked for with all of them.
+const MOST_PULL_SECRETS: usize = 16;
+
+/// Bytes of the name of a pull secret or a service account: those of a DNS subdomain (RFC 1123).
+const LONGEST_OBJECT_NAME: usize = 253;
+
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -271,23 +277,34 @@ impl Review {
     /// What the pods say that decides with which pull secrets their images are pulled.
     ///
     /// # Errors
-    /// As [`Review::pod_spec`].
+    /// As [`Review::pod_spec`], and where there are far too many pull secrets or a name is far too
+    /// long.
     pub fn puller(&self) -> Result<Option<Puller>, Unknown> {
-        let Some((_, spec)) = self.pod_spec()? else {
+        let Some((base, spec)) = self.pod_spec()? else {
             return Ok(None);
         };
-        let account = ["/serviceAccountName", "/serviceAccount"].into_iter();
-        let mut account = account.filter_map(|pointer| spec.text_at(pointer));
+        let fitting = |name: &str, field: &str| {
+            let problem = format!("is longer than {LONGEST_OBJECT_NAME} bytes");
+            let fits = name.len() <= LONGEST_OBJECT_NAME;
+            let unreadable = || Unknown::unreadable(&format!("{base}/{field}"), &problem);
+            fits.then(|| name.to_owned()).ok_or_else(unreadable)
+        };
+        let accounts = ["serviceAccountName", "serviceAccount"].into_iter();
+        let mut accounts = accounts.filter_map(|field| Some((spec.get(field)?.as_str()?, field)));
+        let account = accounts.find(|(name, _)| !name.is_empty());
+        let (account, field) = account.unwrap_or((DEFAULT_ACCOUNT, ""));
         let named = spec.get("imagePullSecrets");
         let named = named.into_iter().flat_map(Node::items);
-        let name = |secret: Node<'_>| secret.text_at("/name").unwrap_or_default().to_owned();
+        if named.clone().nth(MOST_PULL_SECRETS).is_some() {
+            return Err(Unknown::TooMany);
+        }
+        let named = named.map(|secret| secret.text_at("/name").unwrap_or_default());
         Ok(Some(Puller {
             namespace: self.subject.namespace.clone().unwrap_or_default(),
-            service_account: account
-                .find(|name| !name.is_empty())
-                .unwrap_or(DEFAULT_ACCOUNT)
-                .to_owned(),
-            named: named.map(name).collect(),
+            service_account: fitting(account, field)?,
+            named: named
+                .map(|name| fitting(name, "imagePullSecrets"))
+                .collect::<Result<_, _>>()?,
         }))
     }
 
@@ -475,6 +492,30 @@ mod tests {
                 error,
                 format!("/spec/containers/0{place} is longer than 1024 bytes")
             );
+        }
+    }
+
+    #[test]
+    fn pull_secrets_that_are_far_too_many_or_too_long_are_not_copied() {
+        let puller = |spec| {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
+            Review::of_manifest(pod).unwrap().puller()
+        };
+        let secrets = |count| vec![json!({"name": "a"}); count];
+        let most = puller(json!({"imagePullSecrets": secrets(MOST_PULL_SECRETS)}));
+        assert_eq!(most.unwrap().unwrap().named, vec!["a"; MOST_PULL_SECRETS]);
+        let many = puller(json!({"imagePullSecrets": secrets(MOST_PULL_SECRETS + 1)}));
+        assert_eq!(many, Err(Unknown::TooMany));
+        let long = "x".repeat(LONGEST_OBJECT_NAME + 1);
+        for (spec, field) in [
+            (json!({"serviceAccountName": long}), "serviceAccountName"),
+            (
+                json!({"imagePullSecrets": [{"name": long}]}),
+                "imagePullSecrets",
+            ),
+        ] {
+            let error = puller(spec).unwrap_err().to_string();
+            assert_eq!(error, format!("/spec/{field} is longer than 253 bytes"));
         }
     }
 

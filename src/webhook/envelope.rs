@@ -357,9 +357,7 @@ fn usable(uid: Option<Name>) -> Result<String, EnvelopeError> {
 impl Object<'_> {
     fn tree(self, body: &Arc<String>, what: &str, subject: &Subject) -> Result<Tree, String> {
         match self {
-            Self::Raw(raw) => {
-                object::read(body, raw.get(), what, (&subject.group, &subject.kind))
-            }
+            Self::Raw(raw) => object::read(body, raw.get(), what, (&subject.group, &subject.kind)),
             Self::Read(tree) => object::checked(tree, what),
         }
     }
