@@ -5,6 +5,7 @@
 
 pub mod custom_resource;
 pub mod patch;
+pub(crate) mod puller;
 pub mod scheduling;
 pub mod workload;
 

@@ -1,7 +1,7 @@
 //! Where pods are described: every kind that carries a pod template, and the containers in it.
 
 use super::{Review, WatchedKind};
-use crate::evidence::{Puller, Unknown};
+use crate::evidence::Unknown;
 use crate::image::{DEFAULT_TAG, ImageReference, InvalidReference};
 use crate::tree::Node;
 
@@ -46,10 +46,6 @@ const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> 
     }
 }
 
-/// The service account of a pod that names none (Kubernetes,
-/// plugin/pkg/admission/serviceaccount `DefaultServiceAccountName`).
-pub const DEFAULT_ACCOUNT: &str = "default";
-
 /// Where a container has its memory limit.
 const MEMORY_LIMIT: &str = "/resources/limits/memory";
 
@@ -63,12 +59,6 @@ pub(crate) const LONGEST_TEXT: usize = 1024;
 /// Containers of one pod that are looked at. A node runs 110 pods by default, and a pod with a hundred
 /// containers was never seen.
 pub(crate) const MOST_CONTAINERS: usize = 1000;
-
-/// Pull secrets of one pod that are looked at. Each image is asked for with all of them.
-const MOST_PULL_SECRETS: usize = 16;
-
-/// Bytes of the name of a pull secret or a service account: those of a DNS subdomain (RFC 1123).
-const LONGEST_OBJECT_NAME: usize = 253;
 
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,40 +264,6 @@ impl Review {
         self.pod().map(|pod| &*pod.images)
     }
 
-    /// What the pods say that decides with which pull secrets their images are pulled.
-    ///
-    /// # Errors
-    /// As [`Review::pod_spec`], and where there are far too many pull secrets or a name is far too
-    /// long.
-    pub fn puller(&self) -> Result<Option<Puller>, Unknown> {
-        let Some((base, spec)) = self.pod_spec()? else {
-            return Ok(None);
-        };
-        let fitting = |name: &str, field: &str| {
-            let problem = format!("is longer than {LONGEST_OBJECT_NAME} bytes");
-            let fits = name.len() <= LONGEST_OBJECT_NAME;
-            let unreadable = || Unknown::unreadable(&format!("{base}/{field}"), &problem);
-            fits.then(|| name.to_owned()).ok_or_else(unreadable)
-        };
-        let accounts = ["serviceAccountName", "serviceAccount"].into_iter();
-        let mut accounts = accounts.filter_map(|field| Some((spec.get(field)?.as_str()?, field)));
-        let account = accounts.find(|(name, _)| !name.is_empty());
-        let (account, field) = account.unwrap_or((DEFAULT_ACCOUNT, ""));
-        let named = spec.get("imagePullSecrets");
-        let named = named.into_iter().flat_map(Node::items);
-        if named.clone().nth(MOST_PULL_SECRETS).is_some() {
-            return Err(Unknown::TooMany);
-        }
-        let named = named.map(|secret| secret.text_at("/name").unwrap_or_default());
-        Ok(Some(Puller {
-            namespace: self.subject.namespace.clone().unwrap_or_default(),
-            service_account: fitting(account, field)?,
-            named: named
-                .map(|name| fitting(name, "imagePullSecrets"))
-                .collect::<Result<_, _>>()?,
-        }))
-    }
-
     fn pod(&self) -> Result<&Pod, Unknown> {
         let made = self.pod.get_or_init(|| match self.pod_spec()? {
             Some((base, spec)) => Pod::read(base, spec),
@@ -405,141 +361,4 @@ fn short(value: Node<'_>, place: Place, field: &str) -> Result<(), Unknown> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn every_kind_of_container_and_image_volume_is_found() {
-        let review = Review::of_manifest(json!({
-            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"},
-            "spec": {"jobTemplate": {"spec": {"template": {"spec": {
-                "initContainers": [{"name": "init", "image": "a"}, {"name": "sidecar", "image": "b", "restartPolicy": "Always"}],
-                "containers": [{"name": "main", "image": "c", "imagePullPolicy": "Never", "volumeMounts": [{"name": "model"}]}],
-                "ephemeralContainers": [{"name": "debug", "image": "d"}],
-                "volumes": [{"name": "empty", "emptyDir": {}}, {"name": "model", "image": {"reference": "e"}}, {"name": "unused", "image": {"reference": "f"}}],
-            }}}}},
-        })).unwrap();
-        let images = review.images().unwrap();
-        let seen: Vec<_> = images
-            .iter()
-            .map(|image| (&*image.item, &*image.written))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                ("init", "a"),
-                ("sidecar", "b"),
-                ("main", "c"),
-                ("debug", "d"),
-                ("volume model", "e")
-            ]
-        );
-        for image in images {
-            let found = review.root().text_at(&image.pointer());
-            assert_eq!(found, Some(&*image.written));
-        }
-    }
-
-    #[test]
-    fn without_a_policy_only_the_tag_latest_is_pulled_always() {
-        let digest = format!("@sha256:{}", "a".repeat(64));
-        let by_digest = |name: &str| format!("{name}{digest}");
-        let policies = [
-            json!(null),
-            json!(""),
-            json!("IfNotPresent"),
-            json!("Always"),
-        ];
-        for (image, expected) in [
-            ("nginx:1".to_owned(), [true, true, true, false]),
-            ("nginx".to_owned(), [false, false, true, false]),
-            ("nginx:latest".to_owned(), [false, false, true, false]),
-            (by_digest("nginx"), [true, true, true, false]),
-            (by_digest("nginx:latest"), [false, false, true, false]),
-        ] {
-            let seen = policies.each_ref().map(|policy| {
-                let review = Review::of_manifest(json!({
-                    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
-                    "spec": {"containers": [{"name": "a", "image": image, "imagePullPolicy": policy}]},
-                }))
-                .unwrap();
-                let reference = ImageReference::parse(&image).unwrap();
-                review.images().unwrap()[0].is_pulled_once(&reference)
-            });
-            assert_eq!(seen, expected, "{image}");
-        }
-    }
-
-    #[test]
-    fn a_text_that_is_far_too_long_is_unreadable_and_is_not_copied() {
-        let long = "x".repeat(LONGEST_TEXT + 1);
-        for (container, place) in [
-            (json!({"name": long}), "/name"),
-            (json!({"image": long}), "/image"),
-            (
-                json!({"resources": {"limits": {"memory": long}}}),
-                MEMORY_LIMIT,
-            ),
-        ] {
-            let review = Review::of_manifest(json!({
-                "apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container]},
-            }))
-            .unwrap();
-            let error = review.images().unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!("/spec/containers/0{place} is longer than 1024 bytes")
-            );
-        }
-    }
-
-    #[test]
-    fn pull_secrets_that_are_far_too_many_or_too_long_are_not_copied() {
-        let puller = |spec| {
-            let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
-            Review::of_manifest(pod).unwrap().puller()
-        };
-        let secrets = |count| vec![json!({"name": "a"}); count];
-        let most = puller(json!({"imagePullSecrets": secrets(MOST_PULL_SECRETS)}));
-        assert_eq!(most.unwrap().unwrap().named, vec!["a"; MOST_PULL_SECRETS]);
-        let many = puller(json!({"imagePullSecrets": secrets(MOST_PULL_SECRETS + 1)}));
-        assert_eq!(many, Err(Unknown::TooMany));
-        let long = "x".repeat(LONGEST_OBJECT_NAME + 1);
-        for (spec, field) in [
-            (json!({"serviceAccountName": long}), "serviceAccountName"),
-            (
-                json!({"imagePullSecrets": [{"name": long}]}),
-                "imagePullSecrets",
-            ),
-        ] {
-            let error = puller(spec).unwrap_err().to_string();
-            assert_eq!(error, format!("/spec/{field} is longer than 253 bytes"));
-        }
-    }
-
-    #[test]
-    fn a_kind_of_the_same_name_in_another_group_has_no_containers() {
-        let review = Review::of_manifest(json!({
-            "apiVersion": "x.io/v1", "kind": "Deployment",
-            "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}},
-        }))
-        .unwrap();
-        assert_eq!(review.containers().unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_list_of_the_wrong_type_is_unreadable_and_not_a_panic() {
-        let review = Review::of_manifest(json!({
-            "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
-            "spec": {"template": {"spec": {"containers": {}}}},
-        }))
-        .unwrap();
-        let error = review.containers().map(drop).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/spec/template/spec/containers is not a list"
-        );
-    }
-}
+mod tests;
