@@ -35,8 +35,6 @@ pub(crate) struct Inquiry {
     phase: Phase,
     today: Date,
     label: NamespaceLabel,
-    /// The object that is replaced.
-    before: Option<Review>,
     questions: BTreeSet<Question>,
 }
 
@@ -158,14 +156,13 @@ impl<L: Lookup> Guard<L> {
             phase,
             today,
             label: self.label(review.subject.namespace.as_deref()),
-            before: review.of_previous(),
             questions: BTreeSet::new(),
         };
         let asked = self.asked(review, &self.scales(&inquiry));
         if asked.is_empty() {
             return None;
         }
-        for review in [Some(review), inquiry.before.as_ref()]
+        for review in [Some(review), review.replaced()]
             .into_iter()
             .flatten()
         {
@@ -181,7 +178,7 @@ impl<L: Lookup> Guard<L> {
     pub(crate) fn judge(&self, review: &Review, inquiry: &Inquiry, evidence: &Evidence) -> Verdict {
         let scales = self.scales(inquiry);
         let asked = self.asked(review, &scales);
-        let before = inquiry.before.as_ref();
+        let before = review.replaced();
         let judged = asked
             .iter()
             .map(|guardrail| Judged {

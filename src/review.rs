@@ -5,6 +5,7 @@
 
 pub mod custom_resource;
 pub mod patch;
+pub(crate) mod puller;
 pub mod scheduling;
 pub mod workload;
 
@@ -19,7 +20,7 @@ use crate::tree::{Node, Tree};
 pub enum Operation {
     /// The object is new.
     Create,
-    /// The object replaces [`Review::previous`].
+    /// The object replaces another one ([`Review::replaced`]).
     Update,
 }
 
@@ -60,10 +61,12 @@ pub struct Review {
     pub sub_resource: Option<String>,
     /// The object as it would be stored.
     pub object: Arc<Tree>,
-    /// The object that it replaces.
-    pub previous: Option<Arc<Tree>>,
     /// How it came to us.
     pub door: Door,
+    /// The object that it replaces.
+    previous: Option<Arc<Tree>>,
+    /// The review of that object, made when the first asks.
+    replaced: OnceLock<Option<Arc<Review>>>,
     /// What several guardrails want of the pod template, made when the first asks.
     pod: OnceLock<Result<Pod, Unknown>>,
 }
@@ -135,9 +138,21 @@ impl Review {
             subject,
             sub_resource: None,
             object,
-            previous: None,
             door,
+            previous: None,
+            replaced: OnceLock::new(),
             pod: OnceLock::new(),
+        }
+    }
+
+    /// The same review as an update of this object.
+    #[must_use]
+    pub fn replacing(self, previous: Arc<Tree>) -> Self {
+        Self {
+            operation: Operation::Update,
+            previous: Some(previous),
+            replaced: OnceLock::new(),
+            ..self
         }
     }
 
@@ -171,13 +186,16 @@ impl Review {
 
     /// The same request seen from the object that is replaced, so that it can be judged alike.
     #[must_use]
-    pub fn of_previous(&self) -> Option<Self> {
-        let previous = self.previous.as_ref()?;
-        let (subject, previous) = (self.subject.clone(), Arc::clone(previous));
-        Some(Self {
-            sub_resource: self.sub_resource.clone(),
-            ..Self::new(self.operation, subject, previous, self.door)
-        })
+    pub fn replaced(&self) -> Option<&Self> {
+        let made = self.replaced.get_or_init(|| {
+            let previous = Arc::clone(self.previous.as_ref()?);
+            let review = Self::new(self.operation, self.subject.clone(), previous, self.door);
+            Some(Arc::new(Self {
+                sub_resource: self.sub_resource.clone(),
+                ..review
+            }))
+        });
+        made.as_deref()
     }
 
     /// Changes the object as a test wants it.
@@ -244,10 +262,8 @@ mod tests {
     use super::*;
 
     fn update(previous: Value, object: Value) -> Review {
-        let mut review = Review::of_manifest(object).unwrap();
-        review.operation = Operation::Update;
-        review.previous = Some(Arc::new(previous.into()));
-        review
+        let review = Review::of_manifest(object).unwrap();
+        review.replacing(Arc::new(previous.into()))
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::lookup::registry::RegistryClient;
 use crate::lookup::registry::credentials::OwnCredentials;
 use crate::manifest::Document;
 use crate::report::metrics::Metrics;
-use crate::review::{Operation, Review, Subject};
+use crate::review::{Review, Subject};
 use crate::tree::Tree;
 use crate::verdict::{Phase, Verdict};
 
@@ -240,8 +240,7 @@ impl Check {
             shown = review.subject.clone();
         }
         if let Some(previous) = before.get(&review.subject) {
-            review.operation = Operation::Update;
-            review.previous = Some(Arc::clone(previous));
+            review = review.replacing(Arc::clone(previous));
         }
         let by = Instant::now() + PATIENCE;
         let verdict = guard.consider(&review, Phase::Validate, today, by).await;

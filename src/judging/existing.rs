@@ -44,7 +44,6 @@ impl<L: Lookup + 'static> Judging<L> {
         let by = now + TIME;
         let json = object.json.as_bytes();
         let size = Size::of(json.len());
-        // The text is copied once.
         let weight = json.len() + most_bytes(json, Bound::of(json), Phase::Validate);
         let share = self.memory.take(weight).map_err(|denied| match denied {
             Denied::Now => "reviews have the memory now".to_owned(),
@@ -72,7 +71,9 @@ impl<L: Lookup + 'static> Judging<L> {
 impl ExistingObject {
     fn review(self) -> Result<Review, String> {
         let Self { subject, json } = self;
-        let object = object::read(&json, "object", &subject.group, &subject.kind)?;
+        let json = Arc::new(String::from(json));
+        let kind = (&*subject.group, &*subject.kind);
+        let object = object::read(&json, &json, "object", kind)?;
         // It exists, so nothing is to be filled in.
         let operation = Operation::Update;
         Ok(Review::new(
@@ -129,7 +130,7 @@ mod tests {
             (review.operation, review.door),
             (Operation::Update, Door::Cluster)
         );
-        assert!(review.previous.is_none());
+        assert!(review.replaced().is_none());
         // What the guardrails of other kinds read stays.
         let review = existing("argoproj.io", "Application", &item)
             .review()

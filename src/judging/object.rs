@@ -29,14 +29,18 @@ pub(crate) fn skipped(group: &str, kind: &str) -> Skipped {
     }
 }
 
-/// Reads an object of this kind.
+/// Reads an object of this kind out of its raw text, which lies in the source.
 ///
 /// # Errors
 /// Why it cannot be judged, in words; `what` names it.
-pub(crate) fn read(raw: &str, what: &str, group: &str, kind: &str) -> Result<Tree, String> {
-    let source = Arc::new(raw.to_owned());
-    let mut reader = serde_json::Deserializer::from_str(&source);
-    let builder = Builder::over(&source).with_room_for(Bound::of(raw.as_bytes()));
+pub(crate) fn read(
+    source: &Arc<String>,
+    raw: &str,
+    what: &str,
+    (group, kind): (&str, &str),
+) -> Result<Tree, String> {
+    let mut reader = serde_json::Deserializer::from_str(raw);
+    let builder = Builder::over(source).with_room_for(Bound::of(raw.as_bytes()));
     let object = builder.seed(skipped(group, kind)).deserialize(&mut reader);
     let object = object.and_then(|object| reader.end().map(|()| object));
     checked(
@@ -66,6 +70,11 @@ mod tests {
     const WORKLOAD: (&str, &str) = ("apps", "Deployment");
     const OTHER: (&str, &str) = ("argoproj.io", "Application");
 
+    fn read(text: &str, kind: (&str, &str)) -> Result<Tree, String> {
+        let source = Arc::new(text.to_owned());
+        super::read(&source, &source, "object", kind)
+    }
+
     #[test]
     fn a_workload_is_read_without_its_bookkeeping() {
         let object = json!({
@@ -77,17 +86,16 @@ mod tests {
         expected.as_object_mut().unwrap().remove("status");
         expected["metadata"] = json!({"name": "a"});
         let text = object.to_string();
-        let read = |(group, kind)| read(&text, "object", group, kind).unwrap();
-        assert_eq!(read(WORKLOAD).root().to_value(), expected);
-        assert_eq!(read(OTHER).root().to_value(), object);
+        let read = |kind| read(&text, kind).unwrap().root().to_value();
+        assert_eq!(read(WORKLOAD), expected);
+        assert_eq!(read(OTHER), object);
     }
 
     #[test]
     fn whatever_stands_in_the_place_of_metadata_is_kept() {
         for odd in [json!(null), json!(-1), json!(0.5), json!("a"), json!([{}])] {
             let object = json!({"metadata": odd, "spec": odd});
-            let (group, kind) = WORKLOAD;
-            let read = read(&object.to_string(), "object", group, kind).unwrap();
+            let read = read(&object.to_string(), WORKLOAD).unwrap();
             assert_eq!(read.root().to_value(), object);
         }
     }
@@ -95,8 +103,8 @@ mod tests {
     #[test]
     fn what_is_left_out_must_be_json_all_the_same() {
         for broken in ["{\"status\": [}", "{\"status\": 1", "{} {}", "[]", "1", ""] {
-            for (group, kind) in [WORKLOAD, OTHER] {
-                assert!(read(broken, "object", group, kind).is_err(), "{broken}");
+            for kind in [WORKLOAD, OTHER] {
+                assert!(read(broken, kind).is_err(), "{broken}");
             }
         }
     }

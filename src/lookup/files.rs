@@ -28,7 +28,7 @@ use crate::evidence::{
     MissingPart, Platform, PullSecret, PullSecretState, Puller, Question, Unknown,
 };
 use crate::image::{ImageReference, Repository};
-use crate::review::workload::DEFAULT_ACCOUNT;
+use crate::review::puller::DEFAULT_ACCOUNT;
 use crate::review::{Door, Subject};
 use crate::tree::Node;
 

@@ -15,7 +15,6 @@ pub(super) struct Marked {
 }
 
 /// A value that is being read: its parts are added in the order of the text.
-#[derive(Default)]
 pub(super) struct MarkedBuilder {
     builder: Builder,
     marks: Vec<Mark>,
@@ -28,15 +27,15 @@ impl Marked {
         self.marks[node.index()].into()
     }
 
-    /// A part of it, which holds nothing of the rest; with this kind and version, where some are given.
+    /// A part of it, which shares its text; with this kind and version, where some are given.
     pub(super) fn part(&self, node: Node<'_>, like: Option<Like<'_>>) -> Self {
-        let mut part = MarkedBuilder::default();
+        let mut part = MarkedBuilder::over(self.tree.source());
         let start = self.position(node);
         let map = part.open_map(start);
         let inside = node.index() + 1..node.end();
         part.marks.extend_from_slice(&self.marks[inside]);
         for (key, value) in node.entries() {
-            part.builder.text(key);
+            part.builder.borrowed_text(key);
             part.builder.node(value);
         }
         if let Some(Like { kind, version }) = like {

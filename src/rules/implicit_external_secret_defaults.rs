@@ -606,9 +606,9 @@ mod tests {
 
     #[test]
     fn an_object_that_exists_is_never_changed() {
-        let mut review = at_admission(&json!({}), &crd_defaults());
-        review.operation = Operation::Update;
-        review.previous = Some(review.object.clone());
+        let review = at_admission(&json!({}), &crd_defaults());
+        let before = Arc::clone(&review.object);
+        let review = review.replacing(before);
         let defaults = json!({"deletionPolicy": "Delete"});
         assert_eq!(
             judge(defaults, &review, &evidence(external_secret("1.2.0"))),

@@ -86,11 +86,15 @@ impl MissingImage {
         };
         images
             .retain(|image| is_pulled(image) && (custom_resource.is_none() || is_verbatim(image)));
-        let reads = self.reads_pull_secrets && !images.is_empty();
+        let puller = if self.reads_pull_secrets && !images.is_empty() {
+            review.puller()?
+        } else {
+            None
+        };
         Ok(Wanted {
             images,
             custom_resource,
-            puller: reads.then(|| review.puller().ok().flatten()).flatten(),
+            puller,
         })
     }
 

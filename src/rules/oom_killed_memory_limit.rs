@@ -56,8 +56,7 @@ impl Rule for OomKilledMemoryLimit {
             Ok(containers) => containers,
             Err(reason) => return Judgement::abstain("containers", reason),
         };
-        let before = review.of_previous();
-        let before = before.as_ref().map(limits).unwrap_or_default();
+        let before = review.replaced().map(limits).unwrap_or_default();
         // Kills named in the configuration count whatever else is known.
         let learnt = evidence.memory().unwrap_or_default();
         let learnt = learnt
@@ -294,7 +293,6 @@ mod tests {
 
     use super::*;
     use crate::evidence::Fact;
-    use crate::review::Operation;
 
     fn deployment(limit: &str) -> Value {
         json!({
@@ -451,11 +449,10 @@ mod tests {
 
     #[test]
     fn a_raise_is_never_held_up() {
-        let mut review = Review::of_manifest(deployment("512Mi")).unwrap();
-        review.operation = Operation::Update;
-        review.previous = Some(Arc::new(deployment("256Mi").into()));
+        let review = Review::of_manifest(deployment("512Mi")).unwrap();
+        let review = review.replacing(Arc::new(deployment("256Mi").into()));
         assert_eq!(certainty(&review, vec![kill(&json!({}))]), None);
-        review.previous = Some(Arc::new(deployment("1Gi").into()));
+        let review = review.replacing(Arc::new(deployment("1Gi").into()));
         assert_eq!(
             certainty(&review, vec![kill(&json!({}))]),
             Some(Certainty::Observed)

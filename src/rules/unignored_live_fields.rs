@@ -351,7 +351,6 @@ mod tests {
     use super::super::schema_defaults::tests::external_secret;
     use super::*;
     use crate::evidence::Fact;
-    use crate::review::Operation;
 
     /// What is known: Argo CD's version, its server-side diff, and the definition of a release.
     fn evidence(version: &str, diff: Option<bool>, release: Option<&str>) -> Evidence {
@@ -638,10 +637,9 @@ mod tests {
 
     #[test]
     fn case_37_an_update_is_repaired_like_a_new_one() {
-        let mut review = application();
-        review.operation = Operation::Update;
-        review.previous = Some(review.object.clone());
-        repaired(&review, &usual());
+        let review = application();
+        let before = Arc::clone(&review.object);
+        repaired(&review.replacing(before), &usual());
     }
 
     #[test]

@@ -232,10 +232,11 @@ impl Builder {
         }
     }
 
-    /// A copy of a value of another tree.
+    /// A copy of a value of another tree. Where that lies in the same source, its strings are not
+    /// copied.
     pub(crate) fn node(&mut self, node: Node<'_>) {
         match node.slot() {
-            Slot::Text { .. } => self.text(node.as_str().unwrap_or_default()),
+            Slot::Text { .. } => self.borrowed_text(node.as_str().unwrap_or_default()),
             Slot::List { .. } => {
                 let list = self.open_list();
                 for item in node.items() {
@@ -246,7 +247,7 @@ impl Builder {
             Slot::Map { .. } => {
                 let map = self.open_map();
                 for (key, value) in node.entries() {
-                    self.text(key);
+                    self.borrowed_text(key);
                     self.node(value);
                 }
                 self.close(map);

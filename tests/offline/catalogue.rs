@@ -7,7 +7,7 @@ use forestall::config::{Config, Guardrail, Mode, NamespaceLabel, RuleSettings};
 use forestall::evidence::{Evidence, Fact, ImageState, Question, Unknown};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
-use forestall::review::{Door, Operation, Review, patch};
+use forestall::review::{Door, Review, patch};
 use forestall::rules::catalogue::Entry;
 use forestall::rules::{Certainty, Judgement, Meta, Rule};
 use forestall::verdict::{Action, Phase, Verdict};
@@ -95,9 +95,7 @@ fn admission(review: &Review) -> Review {
 fn update(review: &Review, change: impl FnOnce(&mut Value)) -> Review {
     let mut updated = admission(review);
     edit(&mut updated, change);
-    updated.operation = Operation::Update;
-    updated.previous = Some(review.object.clone());
-    updated
+    updated.replacing(Arc::clone(&review.object))
 }
 
 /// The most favourable answer to every question.

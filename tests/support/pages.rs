@@ -19,7 +19,7 @@ use forestall::config::{Config, Mode};
 use forestall::guard::Guard;
 use forestall::lookup::files::{EvidenceFile, Files};
 use forestall::manifest;
-use forestall::review::{Door, Operation, Review};
+use forestall::review::{Door, Review};
 use forestall::rules::catalogue::CATALOGUE;
 use forestall::rules::{Certainty, Finding};
 use forestall::tree::Tree;
@@ -207,9 +207,8 @@ impl Draft {
             .unwrap_or_else(|| panic!("{title}: there is no object"));
         let mut review = Review::of_manifest(object).unwrap();
         review.door = door;
-        if self.previous.is_some() {
-            review.operation = Operation::Update;
-            review.previous = self.previous.map(|object| Arc::new(object.into()));
+        if let Some(previous) = self.previous {
+            review = review.replacing(Arc::new(previous.into()));
         }
         let mut config = self.config;
         for entry in CATALOGUE.iter().filter(|entry| entry.meta.name != rule) {

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::evidence::Unknown;
-use crate::review::workload::{ImageUse, LONGEST_TEXT};
+use crate::review::workload::{ImageUse, LONGEST_TEXT, MOST_CONTAINERS};
 use crate::tree::Node;
 
 /// Keys of a path. Argo's `spec.workflowSpec.templates[*].containerSet.containers[*].image` has six.
@@ -180,6 +180,10 @@ impl Walk {
         if reference.len() > LONGEST_TEXT {
             return Err(self.unreadable(&format!("is longer than {LONGEST_TEXT} bytes")));
         }
+        // As many as a pod may have, since as much may be said of each.
+        if self.images.len() == MOST_CONTAINERS {
+            return Err(Unknown::TooMany);
+        }
         let (item, pointer) = (self.place.clone(), self.pointer.clone());
         let image = ImageUse::at(item, reference, policy, pointer);
         self.images.push(image);
@@ -297,6 +301,10 @@ mod tests {
         let many = |count| json!({"spec": {"list": vec![item.clone(); count]}});
         assert!(images("spec.list[*].image", &many(MOST_ITEMS)).is_ok());
         let error = images("spec.list[*].image", &many(MOST_ITEMS + 1)).unwrap_err();
+        assert_eq!(error, Unknown::TooMany);
+        let named = |count| json!({"spec": {"list": vec![json!({"image": "a:1"}); count]}});
+        assert!(images("spec.list[*].image", &named(MOST_CONTAINERS)).is_ok());
+        let error = images("spec.list[*].image", &named(MOST_CONTAINERS + 1)).unwrap_err();
         assert_eq!(error, Unknown::TooMany);
     }
 

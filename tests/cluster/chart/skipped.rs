@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forestall::review::{Door, Operation, Review};
+use forestall::review::{Door, Review};
 use serde_json::{Value, json};
 
 use super::{register, with};
@@ -76,8 +76,7 @@ fn would_be_judged(object: &Value, previous: Option<&Value>) -> bool {
     let mut review = Review::of_manifest(object.clone()).unwrap();
     review.door = Door::Admission;
     if let Some(previous) = previous {
-        review.operation = Operation::Update;
-        review.previous = Some(Arc::new(previous.clone().into()));
+        review = review.replacing(Arc::new(previous.clone().into()));
     }
     !review.has_controller() && !review.leaves_content_alone()
 }

@@ -1,0 +1,112 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn every_kind_of_container_and_image_volume_is_found() {
+    let review = Review::of_manifest(json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"},
+        "spec": {"jobTemplate": {"spec": {"template": {"spec": {
+            "initContainers": [{"name": "init", "image": "a"}, {"name": "sidecar", "image": "b", "restartPolicy": "Always"}],
+            "containers": [{"name": "main", "image": "c", "imagePullPolicy": "Never", "volumeMounts": [{"name": "model"}]}],
+            "ephemeralContainers": [{"name": "debug", "image": "d"}],
+            "volumes": [{"name": "empty", "emptyDir": {}}, {"name": "model", "image": {"reference": "e"}}, {"name": "unused", "image": {"reference": "f"}}],
+        }}}}},
+    })).unwrap();
+    let images = review.images().unwrap();
+    let seen: Vec<_> = images
+        .iter()
+        .map(|image| (&*image.item, &*image.written))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("init", "a"),
+            ("sidecar", "b"),
+            ("main", "c"),
+            ("debug", "d"),
+            ("volume model", "e")
+        ]
+    );
+    for image in images {
+        let found = review.root().text_at(&image.pointer());
+        assert_eq!(found, Some(&*image.written));
+    }
+}
+
+#[test]
+fn without_a_policy_only_the_tag_latest_is_pulled_always() {
+    let digest = format!("@sha256:{}", "a".repeat(64));
+    let by_digest = |name: &str| format!("{name}{digest}");
+    let policies = [
+        json!(null),
+        json!(""),
+        json!("IfNotPresent"),
+        json!("Always"),
+    ];
+    for (image, expected) in [
+        ("nginx:1".to_owned(), [true, true, true, false]),
+        ("nginx".to_owned(), [false, false, true, false]),
+        ("nginx:latest".to_owned(), [false, false, true, false]),
+        (by_digest("nginx"), [true, true, true, false]),
+        (by_digest("nginx:latest"), [false, false, true, false]),
+    ] {
+        let seen = policies.each_ref().map(|policy| {
+            let review = Review::of_manifest(json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                "spec": {"containers": [{"name": "a", "image": image, "imagePullPolicy": policy}]},
+            }))
+            .unwrap();
+            let reference = ImageReference::parse(&image).unwrap();
+            review.images().unwrap()[0].is_pulled_once(&reference)
+        });
+        assert_eq!(seen, expected, "{image}");
+    }
+}
+
+#[test]
+fn a_text_that_is_far_too_long_is_unreadable_and_is_not_copied() {
+    let long = "x".repeat(LONGEST_TEXT + 1);
+    for (container, place) in [
+        (json!({"name": long}), "/name"),
+        (json!({"image": long}), "/image"),
+        (
+            json!({"resources": {"limits": {"memory": long}}}),
+            MEMORY_LIMIT,
+        ),
+    ] {
+        let review = Review::of_manifest(json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container]},
+        }))
+        .unwrap();
+        let error = review.images().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("/spec/containers/0{place} is longer than 1024 bytes")
+        );
+    }
+}
+
+#[test]
+fn a_kind_of_the_same_name_in_another_group_has_no_containers() {
+    let review = Review::of_manifest(json!({
+        "apiVersion": "x.io/v1", "kind": "Deployment",
+        "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}},
+    }))
+    .unwrap();
+    assert_eq!(review.containers().unwrap().count(), 0);
+}
+
+#[test]
+fn a_list_of_the_wrong_type_is_unreadable_and_not_a_panic() {
+    let review = Review::of_manifest(json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+        "spec": {"template": {"spec": {"containers": {}}}},
+    }))
+    .unwrap();
+    let error = review.containers().map(drop).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/spec/template/spec/containers is not a list"
+    );
+}
