@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The program as it is shipped (profile dist) beside a bare echo of the same reviews, on loopback, with one load generator:
-# `make bench`. Both are measured in turn, ROUNDS times, and the medians are compared. Every image is
-# in a real registry on loopback, so after the first review the answers come from the cache.
+# The program as it is shipped (profile dist) beside a bare echo of the same reviews, on loopback, with
+# one load generator: `make bench`. Both are measured in turn, ROUNDS times, and the medians are
+# compared. Every image is in a real registry on loopback, so after the first review the answers come
+# from the cache.
 #
 # It fails where something could not be measured. A budget that is missed is printed, and is no
 # failure: other work on the machine can cause it.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The memory of the program as it is shipped (profile dist) beside a cluster that is idle, and one with PODS Pods and WORKLOADS
-# workloads on simulated nodes (kwok), against the budgets of docs/architecture.md: `make soak`.
+# The memory of the program as it is shipped (profile dist) beside a cluster that is idle, and one with
+# PODS Pods and WORKLOADS workloads on simulated nodes (kwok), against the budgets of
+# docs/architecture.md: `make soak`.
 #
 # Everything runs on loopback, and ends with this script. It takes some minutes, and never more than
 # LIMIT_MINUTES. It fails where a budget is missed, or something could not be measured.
