@@ -34,7 +34,8 @@ if ((${#missing[@]})); then
     command -v apt-get >/dev/null || fail "install ${missing[*]}; there is no apt-get here to do it"
     echo "tools: installing the Debian packages ${missing[*]}"
     "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    # Out of reach of what ends us: packages that dpkg has half installed must be mended by hand.
+    setsid --wait "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 # rustup installs the tool chain of rust-toolchain.toml here, if it is not there yet.
