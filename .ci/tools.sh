@@ -35,7 +35,7 @@ if ((${#missing[@]})); then
     echo "tools: installing the Debian packages ${missing[*]}"
     "${as_root[@]}" apt-get update -qq
     # Out of reach of what ends us: packages that dpkg has half installed must be mended by hand.
-    setsid --wait "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    "${as_root[@]}" setsid --wait apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 # rustup installs the tool chain of rust-toolchain.toml here, if it is not there yet.
