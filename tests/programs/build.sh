@@ -15,14 +15,17 @@ source "$folder/../support/processes.sh"
 # In the order in which they are built: what is quick, or needed by more, comes first.
 declare -A needs=(
     [demo]="forestall etcd kube-apiserver kubectl registry"
-    [demo-node]="node"
+    [demo-node]="control-plane registry helm machine image"
     [deny]="cargo-deny"
     [offline]="docker-registry registry containerd-resolver keyring quantity reference yaml"
-    [cluster]="etcd kube-apiserver kube-controller-manager kubectl registry helm promql"
-    [node]="cluster kube-scheduler kubelet kube-proxy containerd containerd-shim-runc-v2 coredns image"
-    [test]="deny offline node"
-    [soak]="forestall-dist etcd kube-apiserver kube-controller-manager kubectl kwok kwok-stages"
+    [cluster]="control-plane registry helm promql"
+    [node]="demo-node"
+    [test]="deny offline cluster node"
+    [soak]="forestall-dist control-plane kwok kwok-stages"
     [bench]="forestall-dist registry"
+    # Parts of the above.
+    [control-plane]="etcd kube-apiserver kube-controller-manager kubectl"
+    [machine]="kube-scheduler kubelet kube-proxy containerd containerd-shim-runc-v2 coredns"
 )
 # Seconds on two idle cores and with empty caches, in the order above: later ones share what earlier
 # ones compiled. The others take some seconds.
