@@ -22,6 +22,15 @@ state=${1:?usage: control-plane.sh [--no-controllers] STATE [AUDIT_POLICY [ADDRE
 audit_policy=${2:+$(realpath "$2")}
 address=${3:-127.0.0.1}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2086 # none or one
+paths=$("$here/../programs/path.sh" etcd kube-apiserver kubectl $controllers)
+{
+    read -r etcd
+    read -r kube_apiserver
+    read -r kubectl
+    [[ -z $controllers ]] || read -r kube_controller_manager
+} <<<"$paths"
+
 mkdir -p "$state"
 if [[ -n $(ls -A "$state") ]]; then
     echo "$state is not empty" >&2
@@ -46,15 +55,6 @@ end() {
 }
 trap end EXIT
 trap 'exit 1' INT TERM HUP
-
-# shellcheck disable=SC2086 # none or one
-paths=$("$here/../programs/path.sh" etcd kube-apiserver kubectl $controllers)
-{
-    read -r etcd
-    read -r kube_apiserver
-    read -r kubectl
-    [[ -z $controllers ]] || read -r kube_controller_manager
-} <<<"$paths"
 
 mkdir -p "$state"/{log,pki}
 cd "$state/pki"
