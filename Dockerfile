@@ -38,9 +38,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     set -eu; \
     target=$(cat /target); \
     touch src/lib.rs src/main.rs; \
-    RUSTFLAGS="-C target-feature=+crt-static" cargo rustc --release --locked --bin forestall --target "$target" -- \
+    RUSTFLAGS="-C target-feature=+crt-static" cargo rustc --profile dist --locked --bin forestall --target "$target" -- \
         -C link-arg=-Wl,-z,pack-relative-relocs; \
-    cp "target/$target/release/forestall" /forestall
+    cp "target/$target/dist/forestall" /forestall
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=0.1.0

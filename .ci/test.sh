@@ -2,11 +2,20 @@
 # Runs every stage of `make test`, also after one that failed, so that one run tells all. Prints the
 # minutes of each and the sum of the tests. A test that is ignored or filtered out is a failure.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
+# shellcheck source=tests/support/processes.sh
+source tests/support/processes.sh
 
-stages=(tools fmt clippy rustdoc deny unit offline cluster node)
+# The first one finds nothing that others have built; then everything is built, and then it is tested.
+stages=(newcomer tools programs fmt clippy shell rustdoc deny unit offline cluster node)
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+end() {
+    end_front
+    rm -f "$log"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 summary=""
 failed_stages=0
 
@@ -17,7 +26,8 @@ minutes() {
 for stage in "${stages[@]}"; do
     echo "=== $stage"
     start=$SECONDS
-    if make --no-print-directory "$stage" 2>&1 | tee -a "$log"; then
+    # shellcheck disable=SC2016 # they are for the other shell
+    if in_front bash -o pipefail -c 'make --no-print-directory "$0" 2>&1 | tee -a "$1"' "$stage" "$log"; then
         outcome=passed
     else
         outcome=FAILED

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The release build beside a bare echo of the same reviews, on loopback, with one load generator:
-# `make bench`. Both are measured in turn, ROUNDS times, and the medians are compared. Every image is
-# in a real registry on loopback, so after the first review the answers come from the cache.
+# The program as it is shipped (profile dist) beside a bare echo of the same reviews, on loopback, with
+# one load generator: `make bench`. Both are measured in turn, ROUNDS times, and the medians are
+# compared. Every image is in a real registry on loopback, so after the first review the answers come
+# from the cache.
 #
 # It fails where something could not be measured. A budget that is missed is printed, and is no
 # failure: other work on the machine can cause it.
@@ -66,9 +67,9 @@ load() {
     echo "$per_second $half $most"
 }
 
-echo "bench: building the release binaries (a first build takes minutes)"
-cargo build --release --locked --bin forestall --bin bench-echo
-registry=$(tests/programs/build.sh registry)
+forestall_program=$(tests/programs/path.sh forestall-dist)
+echo_program=${forestall_program%/*}/bench-echo
+registry=$(tests/programs/path.sh registry)
 
 "$registry" --image prom/prometheus:v2.55.1 \
     --image prometheus-operator/prometheus-config-reloader:v0.79.2 >"$work/registry.log" 2>&1 &
@@ -92,7 +93,7 @@ END
 port=$((20000 + RANDOM % 10000))
 admin=$((port + 1))
 start() {
-    target/release/forestall serve --no-cluster --config "$work/config.yaml" \
+    "$forestall_program" serve --no-cluster --config "$work/config.yaml" \
         --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$admin" >"$work/forestall.log" 2>&1 &
     forestall=$!
     children+=("$forestall")
@@ -107,11 +108,11 @@ for start in 1 2 3 4 5; do
     # The last one stays.
     ((start == 5)) || stop "$forestall"
 done >"$work/starts"
-target/release/bench-echo --listen 127.0.0.1:0 >"$work/echo.log" 2>&1 &
+"$echo_program" --listen 127.0.0.1:0 >"$work/echo.log" 2>&1 &
 echo=$!
 children+=("$echo")
 within 10 grep -q https "$work/echo.log"
-echo_url=$(sed 's/.* //' "$work/echo.log")/validate?timeout=5s
+echo_url="$(sed 's/.* //' "$work/echo.log")/validate?timeout=5s"
 forestall_url="https://127.0.0.1:$port/validate?timeout=5s"
 echo_idle=$(memory "$echo" VmRSS)
 forestall_idle=$(memory "$forestall" VmRSS)
@@ -157,7 +158,7 @@ for file in $(seq 20); do
 done
 for _ in 1 2 3 4 5; do
     began=$EPOCHREALTIME
-    target/release/forestall check --offline --config "$work/config.yaml" -f "$work/manifests" \
+    "$forestall_program" check --offline --config "$work/config.yaml" -f "$work/manifests" \
         -o json >"$work/check.json" || fail "forestall check ended with $?"
     milliseconds "$began"
 done >"$work/checks"

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use forestall::config::Config;
 use forestall::rules::catalogue::CATALOGUE;
@@ -101,6 +102,23 @@ fn the_readme_names_every_guardrail_and_its_configuration_is_valid() {
     let block = readme.split("```yaml\n").nth(1).unwrap();
     let (text, _) = block.split_once("```").unwrap();
     Config::parse("README.md", text).unwrap();
+}
+
+#[test]
+fn the_readme_shows_what_check_prints() {
+    let readme = read(Path::new("README.md"));
+    let (_, shown) = readme
+        .split_once("\n$ cargo run --release -- ")
+        .expect("the README shows a first command");
+    let (command, shown) = shown.split_once('\n').unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_forestall"))
+        .args(command.split(' '))
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), shown);
+    assert_eq!(output.status.code(), Some(1), "it has a finding");
 }
 
 fn root() -> &'static Path {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The memory of the release build beside a cluster that is idle, and one with PODS Pods and WORKLOADS
-# workloads on simulated nodes (kwok), against the budgets of docs/architecture.md: `make soak`.
+# The memory of the program as it is shipped (profile dist) beside a cluster that is idle, and one with
+# PODS Pods and WORKLOADS workloads on simulated nodes (kwok), against the budgets of
+# docs/architecture.md: `make soak`.
 #
 # Everything runs on loopback, and ends with this script. It takes some minutes, and never more than
 # LIMIT_MINUTES. It fails where a budget is missed, or something could not be measured.
@@ -59,12 +60,10 @@ memory() { awk -v field="$1:" '$1 == field { printf "%.1f\n", $2 / 1024 }' "/pro
 # has KIND COUNT [OPTION...]: whether there are as many.
 has() { (($("$kubectl" --namespace default get "$1" "${@:3}" -o name | wc -l) >= $2)); }
 
-echo "soak: building the release binary (a first build takes minutes)"
-cargo build --release --locked --bin forestall
-kubectl=$(tests/programs/build.sh kubectl)
-kwok=$(tests/programs/build.sh kwok)
-# What its nodes and Pods go through, which the program itself does not hold.
-stages=$(cd tests/programs/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+program=$(tests/programs/path.sh forestall-dist)
+kubectl=$(tests/programs/path.sh kubectl)
+kwok=$(tests/programs/path.sh kwok)
+stages=$(tests/programs/path.sh kwok-stages)
 
 echo "soak: starting the control plane"
 mkfifo "$work/plane"
@@ -78,7 +77,7 @@ export KUBECONFIG
 port=$((20000 + RANDOM % 10000))
 admin=$((port + 1))
 echo "mode: audit" >"$work/config.yaml"
-target/release/forestall serve --config "$work/config.yaml" --memory-limit 256Mi --lease default/forestall \
+"$program" serve --config "$work/config.yaml" --memory-limit 256Mi --lease default/forestall \
     --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$admin" >"$work/forestall.log" 2>&1 &
 forestall=$!
 children+=("$forestall")

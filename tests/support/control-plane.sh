@@ -2,9 +2,9 @@
 # A real Kubernetes control plane on loopback, without nodes: etcd, kube-apiserver,
 # kube-controller-manager. Needs no root.
 #
-#     tests/support/control-plane.sh STATE [AUDIT_POLICY [ADDRESS]]
+#     tests/support/control-plane.sh [--no-controllers] STATE [AUDIT_POLICY [ADDRESS]]
 #
-# With ADDRESS it is served there, for the node of node.sh.
+# With ADDRESS it is served there, for the node of node.sh. Without controllers, no Deployment gets Pods.
 #
 # STATE is a folder that is empty or not there yet. When the cluster answers, the script writes
 # STATE/kubeconfig (the administrator's) and prints its path; everything else goes to STATE/log,
@@ -13,10 +13,24 @@
 # every process of it is gone, and STATE too.
 set -euo pipefail
 
-state=${1:?usage: control-plane.sh STATE [AUDIT_POLICY]}
+controllers=kube-controller-manager
+if [[ ${1:-} == --no-controllers ]]; then
+    controllers=
+    shift
+fi
+state=${1:?usage: control-plane.sh [--no-controllers] STATE [AUDIT_POLICY [ADDRESS]]}
 audit_policy=${2:+$(realpath "$2")}
 address=${3:-127.0.0.1}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2086 # none or one
+paths=$("$here/../programs/path.sh" etcd kube-apiserver kubectl $controllers)
+{
+    read -r etcd
+    read -r kube_apiserver
+    read -r kubectl
+    [[ -z $controllers ]] || read -r kube_controller_manager
+} <<<"$paths"
+
 mkdir -p "$state"
 if [[ -n $(ls -A "$state") ]]; then
     echo "$state is not empty" >&2
@@ -41,10 +55,6 @@ end() {
 }
 trap end EXIT
 trap 'exit 1' INT TERM HUP
-
-for program in etcd kube-apiserver kube-controller-manager kubectl; do
-    declare "${program//-/_}=$("$here/../programs/build.sh" "$program")"
-done
 
 mkdir -p "$state"/{log,pki}
 cd "$state/pki"
@@ -141,12 +151,14 @@ done
 answers >/dev/null
 
 # --- kube-controller-manager ---------------------------------------------------------------------
-kubeconfig controllers >controllers.kubeconfig
-run kube-controller-manager "$kube_controller_manager" --kubeconfig=controllers.kubeconfig \
-    --secure-port=0 --leader-elect=false --use-service-account-credentials=true \
-    --service-account-private-key-file=service-accounts.key --root-ca-file=ca.crt \
-    --controllers="*$idle"
-until_true 60 "$kubectl" --kubeconfig unready --namespace default get serviceaccount default
+if [[ -n $controllers ]]; then
+    kubeconfig controllers >controllers.kubeconfig
+    run kube-controller-manager "$kube_controller_manager" --kubeconfig=controllers.kubeconfig \
+        --secure-port=0 --leader-elect=false --use-service-account-credentials=true \
+        --service-account-private-key-file=service-accounts.key --root-ca-file=ca.crt \
+        --controllers="*$idle"
+    until_true 60 "$kubectl" --kubeconfig unready --namespace default get serviceaccount default
+fi
 
 kubeconfig node >node.kubeconfig
 mv unready "$state/kubeconfig"

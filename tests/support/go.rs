@@ -1,4 +1,4 @@
-//! Programs in Go around the real implementations, built when a test first needs them.
+//! Programs in Go around the real implementations, which the Makefile builds before the tests.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::process::{Command, Stdio};
 
 use serde::de::DeserializeOwned;
 
-/// Builds a program of tests/programs and gives its path; see tests/programs/build.sh.
+/// The path of a program of tests/programs/programs.sh.
 ///
 /// # Panics
-/// Where it cannot be built: a test that cannot run fails.
+/// Where it is not built yet, with the command that builds it: a test that cannot run fails.
 pub fn go_program(name: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/build.sh");
-    let build = Command::new(script)
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/path.sh");
+    let output = Command::new(script)
         .arg(name)
         .output()
-        .expect("bash is needed to build the programs of the tests");
-    let complaint = String::from_utf8_lossy(&build.stderr);
-    assert!(build.status.success(), "building {name}: {complaint}");
-    PathBuf::from(String::from_utf8(build.stdout).unwrap().trim_end())
+        .expect("bash is needed to find the programs of the tests");
+    let reason = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{reason}");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
 }
 
 /// What a program answers that reads one JSON string a line and writes one JSON answer a line.

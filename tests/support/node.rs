@@ -86,9 +86,7 @@ impl Drop for Turn {
 impl Node {
     fn start() -> Self {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // Built first: there is no way out of the node's network.
         let helm = go_program("helm");
-        image(&[]);
         let files = tempfile::tempdir().unwrap();
         let mut package = Command::new(&helm);
         package.arg("package").arg(project.join("charts/forestall"));
@@ -102,7 +100,7 @@ impl Node {
             files,
         };
         enter_network(&node.network());
-        image(&[&format!("{REGISTRY}/forestall:{TAG}")]);
+        push_image(&format!("{REGISTRY}/forestall:{TAG}"));
         node
     }
 
@@ -129,11 +127,11 @@ impl Node {
     }
 }
 
-/// Builds the image, and pushes it where that is asked for; see tests/support/image.sh.
-fn image(references: &[&str]) {
+/// Pushes the image that the Makefile has built; see tests/support/image.sh.
+fn push_image(reference: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/image.sh");
-    let built = run(Command::new(script).args(references), "");
-    assert!(built.success, "tests/support/image.sh: {}", built.stderr);
+    let pushed = run(Command::new(script).args(["push", reference]), "");
+    assert!(pushed.success, "tests/support/image.sh: {}", pushed.stderr);
 }
 
 /// For this thread, and for what it starts from now on.

@@ -15,6 +15,7 @@
 # script, which ends with its standard input. It then removes what is left on the machine, a folder
 # and control groups; and before it starts, what one that was killed has left. There is one node at a
 # time: a second one waits.
+# shellcheck disable=SC2154 # `inside` sets the variables that are named after programs
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -72,14 +73,12 @@ outside() {
     fi
     for program in buildah runc nft conntrack; do
         if ! command -v "$program" >/dev/null; then
-            echo "$program is missing; .ci/tools.sh installs it" >&2
+            echo "$program is missing; run .ci/tools.sh node, which installs it" >&2
             exit 1
         fi
     done
-    # The node has no way out to where sources come from.
-    for program in "${programs[@]}"; do
-        "$here/../programs/build.sh" "$program" >/dev/null
-    done
+    # To say at once what is missing.
+    "$here/../programs/path.sh" "${programs[@]}" >/dev/null
     exec 9>/run/lock/forestall-node
     if ! flock --nonblock 9; then
         echo "another node is up; waiting for its end" >&2
@@ -116,9 +115,12 @@ outside() {
 inside() {
     # shellcheck source=tests/support/processes.sh
     source "$here/processes.sh"
+    local path paths
+    paths=$("$here/../programs/path.sh" "${programs[@]}")
     for program in "${programs[@]}"; do
-        declare -g "${program//-/_}=$("$here/../programs/build.sh" "$program")"
-    done
+        read -r path
+        declare -g "${program//-/_}=$path"
+    done <<<"$paths"
     cd "$state"
     hide_the_machine
     connect

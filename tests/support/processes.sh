@@ -1,4 +1,5 @@
-# For scripts that bring up parts of a cluster: sourced, with `state` set to their folder.
+# shellcheck shell=bash disable=SC2154
+# For scripts that start processes: sourced, with `state` set to their folder where they call `run`.
 
 children=()
 
@@ -8,6 +9,37 @@ run() {
     shift
     setpriv --pdeathsig KILL "$@" >"$state/log/$name.log" 2>&1 </dev/null &
     children+=($!)
+}
+
+# The process groups of the command that in_front waits for, and of its guard.
+front=
+guard=
+
+# in_front PROGRAM ARGUMENT...: waits for it as in the foreground, but can be interrupted meanwhile. A
+# script that calls it calls end_front in its trap for EXIT; then what the program has started ends with the
+# script, as far as it stays in one process group. Where the script is killed, its guard sees to it.
+in_front() {
+    local status=0
+    setsid "$@" &
+    front=$!
+    # shellcheck disable=SC2016 # they are for the other shell
+    setsid bash -c 'while kill -0 "$0"; do sleep 1; done; kill -TERM -- "-$1"' $$ "$front" >/dev/null 2>&1 &
+    guard=$!
+    wait "$front" || status=$?
+    front=
+    end_front
+    return "$status"
+}
+
+end_front() {
+    local group
+    for group in $front $guard; do
+        kill -TERM -- "-$group" 2>/dev/null || true
+        # The shell would tell of its end otherwise.
+        wait "$group" 2>/dev/null || true
+    done
+    front=
+    guard=
 }
 
 # until_true SECONDS COMMAND...: fails when the time is up, or when the newest child has ended.

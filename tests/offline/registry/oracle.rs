@@ -404,9 +404,7 @@ fn containerd_would_pull_nothing_that_is_refused() {
         environment: &[],
     };
     let test = "registry::oracle::containerd_would_pull_nothing_that_is_refused";
-    // Both are built where there is a network.
     let containerd = go_program("containerd-resolver");
-    go_program("registry");
     let Some(pki) = network.enter(test) else {
         return;
     };

@@ -1,6 +1,5 @@
 //! Against distribution v3.1.2, and Debian's 2.8.2.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -18,12 +17,7 @@ pub(super) struct Debian {
 
 impl Debian {
     pub(super) async fn start(address: &str) -> Self {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/debian-registry.sh");
-        let program = Command::new(script).output().unwrap();
-        let complaint = String::from_utf8_lossy(&program.stderr);
-        assert!(program.status.success(), "{complaint}");
-        let program = String::from_utf8(program.stdout).unwrap();
+        let program = super::super::go::go_program("docker-registry");
         let files = tempfile::tempdir().unwrap();
         let settings = files.path().join("debian.yml");
         let text = format!(
@@ -31,7 +25,7 @@ impl Debian {
              storage: {{inmemory: {{}}}}\nhttp: {{addr: '{address}'}}\n"
         );
         std::fs::write(&settings, text).unwrap();
-        let process = Command::new(program.trim_end())
+        let process = Command::new(program)
             .arg("serve")
             .arg(settings)
             .stdout(Stdio::null())
