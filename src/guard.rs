@@ -162,10 +162,7 @@ impl<L: Lookup> Guard<L> {
         if asked.is_empty() {
             return None;
         }
-        for review in [Some(review), review.replaced()]
-            .into_iter()
-            .flatten()
-        {
+        for review in [Some(review), review.replaced()].into_iter().flatten() {
             let questions = asked
                 .iter()
                 .flat_map(|guardrail| questions(guardrail, review));

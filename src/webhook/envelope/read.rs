@@ -7,8 +7,8 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::judging::object;
 use super::{LONGEST_NAME, Verb};
+use crate::judging::object;
 use crate::review::Subject;
 use crate::tree::{Bound, Builder, Tree};
 
