@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::evidence::{MemoryRecord, Scalar};
 use crate::lookup::registry::credentials::{CredentialProviders, RegistryCredentials};
 use crate::lookup::registry::{HostSettings, ImageRewrite, check_rewrites};
-use crate::manifest;
+use crate::manifest::{self, Position};
 use crate::review::custom_resource::{CustomResourceSettings, CustomResources};
 use crate::review::patch::escape;
 use crate::rules::Rule;
@@ -192,14 +192,12 @@ pub struct Guardrail {
 
 /// A mistake in a configuration or evidence file.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{file}:{line}:{column}: {message}")]
+#[error("{file}{}: {message}", place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default())]
 pub struct ConfigError {
     /// The file.
     pub file: String,
-    /// Line, from 1.
-    pub line: u64,
-    /// Column, from 1.
-    pub column: u64,
+    /// Where in it, where that is known.
+    pub place: Option<Position>,
     /// What is wrong and what to write instead.
     pub message: String,
 }
@@ -502,8 +500,7 @@ impl ConfigError {
     pub fn nowhere(message: String) -> Self {
         Self {
             file: "configuration".to_owned(),
-            line: 1,
-            column: 1,
+            place: None,
             message,
         }
     }
@@ -512,14 +509,9 @@ impl ConfigError {
     #[must_use]
     pub fn at(file: &str, text: &str, pointer: &str, message: String) -> Self {
         let (documents, _) = manifest::read(file, text.as_bytes());
-        let (line, column) = documents.first().map_or((1, 1), |document| {
-            let position = document.locate(pointer);
-            (position.line as u64, position.column as u64)
-        });
         Self {
             file: file.to_owned(),
-            line,
-            column,
+            place: documents.first().map(|document| document.locate(pointer)),
             message,
         }
     }
@@ -542,15 +534,17 @@ pub fn parse_yaml<T: serde::de::DeserializeOwned + Default>(
     }
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let (line, column) = error
-            .location()
-            .map_or((1, 1), |location| (location.line(), location.column()));
-        let message = without_place(&error.to_string());
+        let place = error.location().map(|location| {
+            let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+            Position {
+                line: number(location.line()),
+                column: number(location.column()),
+            }
+        });
         ConfigError {
             file: file.to_owned(),
-            line,
-            column,
-            message,
+            place,
+            message: without_place(&error.to_string()),
         }
     })
 }

@@ -1,6 +1,7 @@
 //! `forestall check`: judges manifests before they go anywhere near a cluster.
 
 mod inputs;
+mod problem;
 mod report;
 mod text;
 
@@ -20,7 +21,8 @@ use kube::config::KubeConfigOptions;
 use tokio::time::{Instant, timeout};
 
 use self::inputs::{Inputs, Source};
-use self::report::{Level, Problem, Report};
+use self::problem::Problem;
+use self::report::{Level, Report};
 use super::{FAILED, FOUND, complain, print, printable};
 use crate::config::Config;
 use crate::evidence::Scalar;

@@ -6,6 +6,7 @@ mod api;
 mod custom_resources;
 mod dry_run;
 mod facts;
+mod gather;
 mod hooks;
 mod installation;
 mod neighbours;
@@ -147,7 +148,7 @@ impl Doctor {
             Ok(_) | Err(Unread::Forbidden(_)) => {}
             Err(error) => return Err(failed(&error)),
         }
-        Ok(judge(&Facts::gather(&api, self.namespace).await))
+        Ok(judge(&gather::facts(&api, self.namespace).await))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::report::Problem;
+use super::problem::Problem;
 use crate::manifest::{self, Document};
 
 /// What kubectl takes from a directory.

@@ -1,13 +1,12 @@
 //! What `check` found, as it is written in JSON.
 
-use std::fmt;
-
 use json_patch::Patch;
 use serde::Serialize;
 
 use super::inputs::Source;
-use crate::config::{Config, ConfigError};
-use crate::manifest::{Document, ManifestError, Position};
+use super::problem::{Position, Problem};
+use crate::config::Config;
+use crate::manifest::Document;
 use crate::review::Subject;
 use crate::rules::Certainty;
 use crate::verdict::{Action, Verdict};
@@ -50,7 +49,7 @@ pub(super) struct Found {
     pub(super) message: String,
     pub(super) help: String,
     pub(super) fix: Option<Patch>,
-    pub(super) source: Place,
+    pub(super) source: Position,
 }
 
 /// What could not be judged.
@@ -63,7 +62,7 @@ pub(super) struct NotJudged {
     #[serde(skip)]
     pub(super) parts: (String, String),
     #[serde(skip)]
-    place: Place,
+    place: Position,
 }
 
 /// An object.
@@ -74,21 +73,6 @@ pub(super) struct Object {
     kind: String,
     namespace: Option<String>,
     name: String,
-}
-
-/// A place in a file; a file that cannot be read at all has no line.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(super) struct Place {
-    pub(super) file: String,
-    pub(super) line: Option<usize>,
-    pub(super) column: Option<usize>,
-}
-
-/// Something that could not be read or written.
-#[derive(Debug, Serialize)]
-pub(super) struct Problem {
-    message: String,
-    source: Place,
 }
 
 // === impl Report ===
@@ -132,7 +116,7 @@ impl Report {
                 level,
                 certainty: finding.certainty,
                 object: Object::of(subject),
-                source: Place::of(&source.name, document.locate(&finding.path)),
+                source: Position::of(&source.name, document.locate(&finding.path)),
                 path: finding.path,
                 message: finding.message,
                 help: finding.help,
@@ -153,7 +137,7 @@ impl Report {
                 object: Object::of(subject),
                 reason: format!("{item}: {reason}"),
                 parts: (item, reason),
-                place: Place::of(&source.name, document.locate("")),
+                place: Position::of(&source.name, document.locate("")),
             });
         }
     }
@@ -174,14 +158,14 @@ impl Report {
 
 impl Found {
     fn order(&self) -> impl Ord + '_ {
-        let Place { file, line, column } = &self.source;
+        let Position { file, line, column } = &self.source;
         (file, line, self.rule, column, &self.path)
     }
 }
 
 impl NotJudged {
     fn order(&self) -> impl Ord + '_ {
-        let Place { file, line, .. } = &self.place;
+        let Position { file, line, .. } = &self.place;
         (file, line, self.rule, &self.reason)
     }
 }
@@ -194,77 +178,5 @@ impl Object {
             namespace: subject.namespace.clone(),
             name: subject.name.clone(),
         }
-    }
-}
-
-impl Place {
-    fn of(file: &str, position: Position) -> Self {
-        Self {
-            file: file.to_owned(),
-            line: Some(position.line),
-            column: Some(position.column),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        for number in [self.line, self.column].into_iter().flatten() {
-            write!(f, ":{number}")?;
-        }
-        Ok(())
-    }
-}
-
-// === impl Problem ===
-
-impl Problem {
-    /// A file that cannot be read or written.
-    pub(super) fn new(file: &str, error: &dyn fmt::Display) -> Self {
-        let source = Place {
-            file: file.to_owned(),
-            line: None,
-            column: None,
-        };
-        let message = error.to_string();
-        Self { message, source }
-    }
-
-    /// A mistake at a place of a file.
-    pub(super) fn at(file: &str, position: Position, message: &str) -> Self {
-        Self {
-            message: message.to_owned(),
-            source: Place::of(file, position),
-        }
-    }
-}
-
-impl From<ManifestError> for Problem {
-    fn from(error: ManifestError) -> Self {
-        Self {
-            source: Place::of(&error.file, error.position),
-            message: error.message,
-        }
-    }
-}
-
-impl From<ConfigError> for Problem {
-    fn from(error: ConfigError) -> Self {
-        let number = |number: u64| usize::try_from(number).ok();
-        Self {
-            source: Place {
-                line: number(error.line),
-                column: number(error.column),
-                file: error.file,
-            },
-            message: error.message,
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.source, self.message)
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 
 use super::Check;
 use super::api::{Api, Unread};
-use super::facts::Facts;
+use super::facts::{Facts, Resources, Served};
 use super::hooks::Phase;
 use super::installation::{is_on, qualified, unreached};
 use crate::config::Config;
@@ -17,16 +17,6 @@ use crate::rules::catalogue;
 
 /// The guardrail that looks at them.
 const RULE: &str = "missing-image";
-
-/// A kind as the cluster serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Served {
-    pub(super) plural: String,
-    pub(super) is_namespaced: bool,
-}
-
-/// The kinds of some API groups, by group and kind.
-pub(super) type Resources = BTreeMap<(String, String), Served>;
 
 /// What the configuration adds to what is built in.
 fn known(config: Option<&Config>) -> Option<CustomResources> {

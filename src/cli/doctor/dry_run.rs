@@ -5,7 +5,6 @@
 //! they judged. Others may make dry runs at the same time; so it is a kind that hardly anybody
 //! creates, several of them, and exactly as many must have arrived.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Check;
 use super::api::{Api, Unread};
-use super::facts::Facts;
+use super::facts::{Counts, Facts, Proof};
 use super::hooks::{Hook, Phase, Target};
 use super::pods::Runner;
 
@@ -61,34 +60,6 @@ struct Kind {
     name: &'static str,
     group: &'static str,
     plural: &'static str,
-}
-
-/// Reviews by Pod.
-type Counts = BTreeMap<String, u64>;
-
-/// What became of the dry run.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Proof {
-    /// It was made, and counted.
-    Made {
-        /// What was created, and where.
-        what: String,
-        /// How many reviews each Pod judged because of it.
-        judged: Counts,
-        /// How the last creation ended.
-        ended: Result<(), Unread>,
-    },
-    /// It was made, but the Pods' counters could not be read.
-    Uncounted {
-        /// What was created, and where.
-        what: String,
-        /// Why the counters are not known.
-        reason: Unread,
-        /// How the last creation ended.
-        ended: Result<(), Unread>,
-    },
-    /// It was not made.
-    Unknown(Unread),
 }
 
 /// Makes dry runs where Forestall must be asked about them.

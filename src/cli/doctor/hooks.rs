@@ -9,12 +9,17 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::facts::ServiceName;
-
 /// How Forestall's own webhooks are called; the names are part of its interface.
 const MUTATE: &str = "mutate.forestall.dev";
 /// The validating one.
 const VALIDATE: &str = "validate.forestall.dev";
+
+/// A Service by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ServiceName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
 
 /// Labels of a namespace or of another object.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -47,6 +52,14 @@ pub(super) struct Target<'a> {
     /// The resource, or the resource and a part of it: `pods/resize`.
     pub(super) resource: &'a str,
     pub(super) operation: &'a str,
+}
+
+// === impl ServiceName ===
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 // === impl Phase ===

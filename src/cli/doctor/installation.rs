@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Check;
-use super::facts::{Facts, ServiceName};
+use super::facts::Facts;
+use super::hooks::ServiceName;
 use super::hooks::{Hook, Labels, Phase, Target};
 use crate::config::{Mode, NamespaceLabel};
 use crate::guard::SUB_RESOURCES;

@@ -7,10 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use super::api::Unread;
-use super::custom_resources::Resources;
-use super::dry_run::Proof;
-use super::facts::{Backend, Endpoints, Facts, ServiceName};
-use super::hooks::{Hook, Labels, Phase};
+use super::facts::{Backend, Endpoints, Facts, Proof, Resources};
+use super::hooks::{Hook, Labels, Phase, ServiceName};
 use super::pods::Runner;
 use super::samples::Samples;
 use super::{Check, Outcome, judge};

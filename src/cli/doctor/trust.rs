@@ -13,8 +13,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 
 use super::Check;
-use super::facts::{Facts, ServiceName};
+use super::facts::Facts;
 use super::hooks::Hook;
+use super::hooks::ServiceName;
 use super::samples::Sample;
 use crate::tls::pair::validity;
 

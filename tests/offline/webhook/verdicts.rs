@@ -145,8 +145,8 @@ fn case_77_a_configuration_with_an_unknown_name_is_refused_with_its_line() {
     ] {
         let error = Config::parse("forestall.yaml", text).unwrap_err();
         assert_eq!(
-            (error.file.as_str(), error.line),
-            ("forestall.yaml", line),
+            (error.file.as_str(), error.place.map(|place| place.line)),
+            ("forestall.yaml", Some(line)),
             "{error}"
         );
         assert!(error.message.contains(says), "{error}");

@@ -1,8 +1,8 @@
 //! What is said of custom resources that name images.
 
 use super::{complaints, forbidden, healthy, only};
-use crate::cli::doctor::custom_resources::Served;
 use crate::cli::doctor::facts::Facts;
+use crate::cli::doctor::facts::Served;
 use crate::cli::doctor::{Outcome, judge};
 use crate::config::{Config, Mode};
 
