@@ -30,8 +30,8 @@ declare -A needs=(
 # Seconds on two idle cores and with empty caches, in the order above: later ones share what earlier
 # ones compiled. The others take some seconds.
 declare -A seconds=(
-    [forestall]=180 [forestall-dist]=480 [image]=480 [cargo-deny]=240
-    [etcd]=60 [kube-apiserver]=270 [kube-controller-manager]=90 [kubectl]=45 [registry]=40 [helm]=40
+    [forestall]=300 [forestall-dist]=480 [image]=480 [cargo-deny]=240
+    [etcd]=45 [kube-apiserver]=270 [kube-controller-manager]=90 [kubectl]=30 [registry]=45 [helm]=40
     [kubelet]=60 [containerd]=60 [coredns]=90 [promql]=30 [kwok]=30 [kube-scheduler]=20 [kube-proxy]=20
 )
 
