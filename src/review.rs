@@ -221,15 +221,8 @@ impl Review {
             return false;
         };
         let (now, before) = (self.root(), previous.root());
-        let content = |(key, _): &(&str, Node<'_>)| !matches!(*key, "metadata" | "status");
-        let (mut in_now, mut in_before) = (
-            now.entries().filter(content),
-            before.entries().filter(content),
-        );
-        now.is_map()
-            && before.is_map()
-            && in_now.all(|(key, _)| now.get(key) == before.get(key))
-            && in_before.all(|(key, _)| now.get(key).is_some())
+        let are_maps = now.is_map() && before.is_map();
+        are_maps && now.equals_without(before, &["metadata", "status"])
     }
 
     /// Whether a controller makes this object from another one, which was judged itself.
