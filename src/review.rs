@@ -178,9 +178,14 @@ impl Review {
     #[must_use]
     pub fn with_object(&self, object: Arc<Tree>) -> Self {
         Self {
+            operation: self.operation,
+            subject: self.subject.clone(),
+            sub_resource: self.sub_resource.clone(),
             object,
+            door: self.door,
+            previous: self.previous.clone(),
+            replaced: self.replaced.clone(),
             pod: OnceLock::new(),
-            ..self.clone()
         }
     }
 

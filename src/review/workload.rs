@@ -128,7 +128,7 @@ impl Place {
 impl<'a> Container<'a> {
     fn new(place: Place, value: Node<'a>) -> Self {
         Self {
-            name: value.text_at("/name").unwrap_or_default(),
+            name: value.text("name").unwrap_or_default(),
             value,
             place,
         }
@@ -144,7 +144,7 @@ impl<'a> Container<'a> {
         Ok(Some(ImageUse::new(
             self.name.to_owned(),
             image.as_str().ok_or_else(unreadable)?,
-            self.value.text_at("/imagePullPolicy"),
+            self.value.text("imagePullPolicy"),
             At::Item(self.place, "/image"),
         )))
     }
@@ -159,7 +159,7 @@ impl<'a> Container<'a> {
     fn mounts(&self) -> impl Iterator<Item = &'a str> {
         let mounts = self.value.get("volumeMounts");
         let mounts = mounts.into_iter().flat_map(Node::items);
-        mounts.filter_map(|mount| mount.text_at("/name"))
+        mounts.filter_map(|mount| mount.text("name"))
     }
 
     /// Where its memory limit lies in the object.
@@ -342,7 +342,7 @@ fn read_images(
         let Some(reference) = volume.text_at(VOLUME_REFERENCE) else {
             continue;
         };
-        let name = volume.text_at("/name").unwrap_or_default();
+        let name = volume.text("name").unwrap_or_default();
         if !mounted.contains(name) {
             continue;
         }

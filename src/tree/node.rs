@@ -45,6 +45,12 @@ impl<'t> Node<'t> {
         found.map(|index| self.tree.node(index))
     }
 
+    /// The string under a key of a map.
+    #[must_use]
+    pub(crate) fn text(self, key: &str) -> Option<&'t str> {
+        self.get(key)?.as_str()
+    }
+
     /// The item of a list at an index, from 0.
     #[must_use]
     pub fn item(self, index: usize) -> Option<Self> {
