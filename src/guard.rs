@@ -1,6 +1,7 @@
 //! The join: questions, evidence, judgements, verdict. The webhook and `check` both come through
 //! here, so they cannot differ.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -293,12 +294,12 @@ fn repair(
         .records
         .iter_mut()
         .filter(|record| record.action == Action::Patch);
-    let mut current = review.clone();
+    let mut current = Cow::Borrowed(review);
     let mut operations = Vec::new();
     for record in wanted {
         match settled(&current, record, asked, evidence) {
             Ok((patched, fix)) => {
-                current = patched;
+                current = Cow::Owned(patched);
                 operations.extend(fix.0);
             }
             Err(reason) => record.action = Action::DropPatch(reason),

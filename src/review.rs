@@ -178,9 +178,14 @@ impl Review {
     #[must_use]
     pub fn with_object(&self, object: Arc<Tree>) -> Self {
         Self {
+            operation: self.operation,
+            subject: self.subject.clone(),
+            sub_resource: self.sub_resource.clone(),
             object,
+            door: self.door,
+            previous: self.previous.clone(),
+            replaced: self.replaced.clone(),
             pod: OnceLock::new(),
-            ..self.clone()
         }
     }
 
@@ -221,15 +226,8 @@ impl Review {
             return false;
         };
         let (now, before) = (self.root(), previous.root());
-        let content = |(key, _): &(&str, Node<'_>)| !matches!(*key, "metadata" | "status");
-        let (mut in_now, mut in_before) = (
-            now.entries().filter(content),
-            before.entries().filter(content),
-        );
-        now.is_map()
-            && before.is_map()
-            && in_now.all(|(key, _)| now.get(key) == before.get(key))
-            && in_before.all(|(key, _)| now.get(key).is_some())
+        let are_maps = now.is_map() && before.is_map();
+        are_maps && now.equals_without(before, &["metadata", "status"])
     }
 
     /// Whether a controller makes this object from another one, which was judged itself.

@@ -156,12 +156,11 @@ impl Tree {
         &self.source
     }
 
-    /// The same, with no more memory than it needs.
+    /// A copy that takes no more memory than it needs. Shrinking the vector would not do: mimalloc
+    /// leaves a block as it is while half of it is used.
     #[must_use]
-    pub(crate) fn shrunk(mut self) -> Self {
-        self.slots.shrink_to_fit();
-        self.unescaped.shrink_to_fit();
-        self
+    pub(crate) fn compact(&self) -> Self {
+        self.clone()
     }
 
     /// Bytes of memory that it holds, without the text that it shares with others.

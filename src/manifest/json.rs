@@ -51,9 +51,10 @@ pub(super) fn read(source: &Arc<String>) -> Objects {
         walker.value();
         objects.end = source.len() - walker.rest.len();
         objects.values.push(Marked {
-            tree: tree.shrunk(),
-            marks: std::mem::take(&mut walker.marks).into(),
+            tree: tree.compact(),
+            marks: walker.marks.as_slice().into(),
         });
+        walker.marks.clear();
     }
 }
 

@@ -93,8 +93,8 @@ impl MarkedBuilder {
 
     pub(super) fn finish(self) -> Marked {
         Marked {
-            tree: self.builder.finish().shrunk(),
-            marks: self.marks.into(),
+            tree: self.builder.finish().compact(),
+            marks: self.marks.as_slice().into(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Where pods are described: every kind that carries a pod template, and the containers in it.
 
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
+
 use super::{Review, WatchedKind};
 use crate::evidence::Unknown;
 use crate::image::{DEFAULT_TAG, ImageReference, InvalidReference};
@@ -49,6 +52,9 @@ const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> 
 /// Where a container has its memory limit.
 const MEMORY_LIMIT: &str = "/resources/limits/memory";
 
+/// Where a volume has the image that it shows.
+const VOLUME_REFERENCE: &str = "/image/reference";
+
 /// No node has so much memory, in bytes: a million gigabytes.
 pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
 
@@ -56,8 +62,8 @@ pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
 /// enough. What is longer is in no cluster, and would be copied into everything that is said of it.
 pub(crate) const LONGEST_TEXT: usize = 1024;
 
-/// Containers of one pod that are looked at. A node runs 110 pods by default, and a pod with a hundred
-/// containers was never seen.
+/// Containers of one object that are looked at, and images. A node runs 110 pods by default, and a pod
+/// with a hundred containers was never seen.
 pub(crate) const MOST_CONTAINERS: usize = 1000;
 
 /// Where something lies in the lists of a PodSpec.
@@ -122,7 +128,7 @@ impl Place {
 impl<'a> Container<'a> {
     fn new(place: Place, value: Node<'a>) -> Self {
         Self {
-            name: value.text_at("/name").unwrap_or_default(),
+            name: value.text("name").unwrap_or_default(),
             value,
             place,
         }
@@ -138,7 +144,7 @@ impl<'a> Container<'a> {
         Ok(Some(ImageUse::new(
             self.name.to_owned(),
             image.as_str().ok_or_else(unreadable)?,
-            self.value.text_at("/imagePullPolicy"),
+            self.value.text("imagePullPolicy"),
             At::Item(self.place, "/image"),
         )))
     }
@@ -149,10 +155,11 @@ impl<'a> Container<'a> {
         self.value.at(MEMORY_LIMIT).filter(|limit| !limit.is_null())
     }
 
-    fn mounts(&self, volume: &str) -> bool {
+    /// The names of the volumes that it mounts.
+    fn mounts(&self) -> impl Iterator<Item = &'a str> {
         let mounts = self.value.get("volumeMounts");
-        let mut mounts = mounts.into_iter().flat_map(Node::items);
-        mounts.any(|mount| mount.text_at("/name") == Some(volume))
+        let mounts = mounts.into_iter().flat_map(Node::items);
+        mounts.filter_map(|mount| mount.text("name"))
     }
 
     /// Where its memory limit lies in the object.
@@ -277,40 +284,8 @@ impl Review {
 
 impl Pod {
     fn read(base: &'static str, spec: Node<'_>) -> Result<Self, Unknown> {
-        let mut containers = Vec::new();
-        for list in ["initContainers", "containers", "ephemeralContainers"] {
-            let items = match spec.get(list) {
-                Some(items) if items.is_list() => items.items(),
-                Some(other) if !other.is_null() => {
-                    let pointer = format!("{base}/{list}");
-                    return Err(Unknown::unreadable(&pointer, "is not a list"));
-                }
-                _ => continue,
-            };
-            for (index, value) in items.enumerate() {
-                let place = Place { base, list, index };
-                if !value.is_map() {
-                    return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
-                }
-                for field in ["/name", "/image", MEMORY_LIMIT] {
-                    short(value, place, field)?;
-                }
-                if containers.len() == MOST_CONTAINERS {
-                    return Err(Unknown::TooMany);
-                }
-                containers.push(Container::new(place, value));
-            }
-        }
-        let mut images = Vec::new();
-        for container in &containers {
-            images.extend(container.image()?);
-        }
-        let volumes = spec.get("volumes");
-        for (index, volume) in volumes.into_iter().flat_map(Node::items).enumerate() {
-            let list = "volumes";
-            let place = Place { base, list, index };
-            images.extend(volume_image(volume, place, &containers)?);
-        }
+        let containers = read_containers(base, spec)?;
+        let images = read_images(base, spec, &containers)?;
         let places = containers.iter();
         let places = places.map(|container| (container.place, container.value.index()));
         Ok(Self {
@@ -320,33 +295,73 @@ impl Pod {
     }
 }
 
-/// The image of a volume that a container mounts.
-fn volume_image(
-    volume: Node<'_>,
-    place: Place,
+fn read_containers<'a>(base: &'static str, spec: Node<'a>) -> Result<Vec<Container<'a>>, Unknown> {
+    let mut containers = Vec::new();
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        let items = match spec.get(list) {
+            Some(items) if items.is_list() => items.items(),
+            Some(other) if !other.is_null() => {
+                let pointer = format!("{base}/{list}");
+                return Err(Unknown::unreadable(&pointer, "is not a list"));
+            }
+            _ => continue,
+        };
+        for (index, value) in items.enumerate() {
+            let place = Place { base, list, index };
+            if !value.is_map() {
+                return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
+            }
+            for field in ["/name", "/image", MEMORY_LIMIT] {
+                short(value, place, field)?;
+            }
+            if containers.len() == MOST_CONTAINERS {
+                return Err(Unknown::TooMany);
+            }
+            containers.push(Container::new(place, value));
+        }
+    }
+    Ok(containers)
+}
+
+/// The images of containers, and of the image volumes that they mount.
+fn read_images(
+    base: &'static str,
+    spec: Node<'_>,
     containers: &[Container<'_>],
-) -> Result<Option<ImageUse>, Unknown> {
-    const REFERENCE: &str = "/image/reference";
-    let Some(written) = volume.text_at(REFERENCE) else {
-        return Ok(None);
-    };
+) -> Result<Vec<ImageUse>, Unknown> {
+    let mut images = Vec::new();
+    for container in containers {
+        images.extend(container.image()?);
+    }
     // kubelet starts a container whose mounts it has, whatever became of other volumes
     // (Kubernetes 1.37, pkg/kubelet/kuberuntime `toKubeContainerImageVolumes`).
-    let name = volume.text_at("/name").unwrap_or_default();
-    if !containers.iter().any(|container| container.mounts(name)) {
-        return Ok(None);
+    let mounted: LazyCell<BTreeSet<&str>, _> =
+        LazyCell::new(|| containers.iter().flat_map(Container::mounts).collect());
+    let volumes = spec.get("volumes");
+    for (index, volume) in volumes.into_iter().flat_map(Node::items).enumerate() {
+        let Some(reference) = volume.text_at(VOLUME_REFERENCE) else {
+            continue;
+        };
+        let name = volume.text("name").unwrap_or_default();
+        if !mounted.contains(name) {
+            continue;
+        }
+        if images.len() == MOST_CONTAINERS {
+            return Err(Unknown::TooMany);
+        }
+        let list = "volumes";
+        let place = Place { base, list, index };
+        for field in ["/name", VOLUME_REFERENCE] {
+            short(volume, place, field)?;
+        }
+        images.push(ImageUse::new(
+            format!("volume {name}"),
+            reference,
+            volume.text_at("/image/pullPolicy"),
+            At::Item(place, VOLUME_REFERENCE),
+        ));
     }
-    for field in ["/name", REFERENCE] {
-        short(volume, place, field)?;
-    }
-    let policy = volume.text_at("/image/pullPolicy");
-    let at = At::Item(place, REFERENCE);
-    Ok(Some(ImageUse::new(
-        format!("volume {name}"),
-        written,
-        policy,
-        at,
-    )))
+    Ok(images)
 }
 
 /// Whether a text in a container or a volume has a length that guardrails may copy.

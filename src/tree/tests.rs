@@ -181,3 +181,36 @@ fn what_a_hostile_text_takes_is_known_before_it_is_read() {
         );
     }
 }
+
+#[test]
+fn comparing_takes_no_longer_than_the_trees_are_long() {
+    // Looked at twice at each level, this would be 2 to the power of 120 steps.
+    let deep = |value: &str| {
+        let open = "{\"a\":".repeat(120);
+        parse(&format!("{open}{value}{}", "}".repeat(120)))
+    };
+    assert!(deep("1") != deep("2") && deep("1") == deep("1"));
+    // And these would be 10 to the power of 10.
+    let wide = |last: usize| {
+        let keys = (0..100_000)
+            .chain(0..100_000)
+            .map(|key| format!("\"{key}\":{last}"));
+        parse(&format!("{{{}}}", keys.collect::<Vec<_>>().join(",")))
+    };
+    assert!(wide(1) != wide(2) && wide(1) == wide(1));
+}
+
+#[test]
+fn maps_are_compared_without_some_of_their_keys() {
+    let same = |one: &str, other: &str| {
+        let (one, other) = (parse(one), parse(other));
+        one.root().equals_without(other.root(), &["status"])
+    };
+    assert!(same(r#"{"a": 1, "status": 1}"#, r#"{"status": 2, "a": 1}"#));
+    assert!(same(r#"{"a": 1}"#, r#"{"a": 1, "status": 2}"#));
+    assert!(same(r#"{"a": 1, "a": 2}"#, r#"{"a": 3, "a": 2}"#));
+    assert!(!same(r#"{"a": 1, "a": 2}"#, r#"{"a": 1, "a": 3}"#));
+    assert!(!same(r#"{"a": 1}"#, r#"{"a": 2}"#));
+    assert!(!same(r#"{"a": {"status": 1}}"#, r#"{"a": {"status": 2}}"#));
+    assert!(!same(r#"{"a": 1}"#, r#"{"a": 1, "b": 2}"#));
+}

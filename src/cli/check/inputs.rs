@@ -38,7 +38,7 @@ impl Inputs {
     pub(super) fn read(&mut self, paths: &[PathBuf], recursive: bool) {
         for path in paths {
             if path == Path::new("-") {
-                self.add(path, read_to_limit(io::stdin().lock()));
+                self.add(path, read_to_limit(io::stdin().lock(), 0));
             } else {
                 self.read_path(path, recursive);
             }
@@ -133,11 +133,15 @@ fn is_manifest(path: &Path) -> bool {
 
 /// Reads a file that may be a device or a pipe without end.
 pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    read_to_limit(File::open(path)?)
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    read_to_limit(file, length)
 }
 
-fn read_to_limit(reader: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+/// Reads what probably has this length, so that the text has no more memory than it needs.
+fn read_to_limit(reader: impl Read, length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length.min(LONGEST_FILE)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(length);
     reader.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST_FILE {
         let message = format!("longer than {} MiB, so no manifest", LONGEST_FILE >> 20);

@@ -110,3 +110,17 @@ fn a_list_of_the_wrong_type_is_unreadable_and_not_a_panic() {
         "/spec/template/spec/containers is not a list"
     );
 }
+
+#[test]
+fn image_volumes_are_bounded_in_number() {
+    let images = |count| {
+        let volumes = vec![json!({"name": "a", "image": {"reference": "a:1"}}); count];
+        let container = json!({"name": "a", "volumeMounts": [{"name": "a"}]});
+        let spec = json!({"containers": [container], "volumes": volumes});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
+        let review = Review::of_manifest(pod).unwrap();
+        review.images().map(<[_]>::len)
+    };
+    assert_eq!(images(MOST_CONTAINERS), Ok(MOST_CONTAINERS));
+    assert_eq!(images(MOST_CONTAINERS + 1), Err(Unknown::TooMany));
+}
