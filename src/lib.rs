@@ -13,11 +13,12 @@
 //! No arrow turns back. Guardrails are pure: they ask questions before, and judge on the evidence
 //! after. Only [`lookup`] and [`report`] touch the world, only [`verdict`] knows modes, and only
 //! [`webhook`] knows the API's shapes. The webhook, the leader's [`background`] judgement and
-//! `forestall check` are three doors to one engine, the [`guard`]. Beside them, [`certificates`] keeps what the
-//! webhook serves, and [`leader`] says who does so.
+//! `forestall check` are three doors to one engine, the [`guard`]; the first two go through [`judging`], which
+//! bounds what it may take. Beside them, [`certificates`] keeps what the webhook serves by [`tls`], and
+//! [`leader`] says who does so.
 //!
-//! The way through: `main` > `cli/serve` > `webhook/handler` > `guard` > `rules/missing_image` >
-//! `verdict` > `webhook/answer` > `report`.
+//! The way through: `main` > `cli/serve` > `webhook/handler` > `judging` > `guard` >
+//! `rules/missing_image` > `verdict` > `webhook/answer` > `report`.
 
 // What must stay pure is held to it by clippy.toml: no clock, file, environment, socket or task.
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
