@@ -105,6 +105,8 @@ struct Rest {
     until: Instant,
     /// Whether it asked for it, else it failed.
     is_wanted: bool,
+    /// Whether it is over, and one question is out to try the host.
+    is_on_trial: bool,
 }
 
 // === impl Priority ===
@@ -272,7 +274,9 @@ impl Breaker {
     /// Whether the host may be asked.
     fn check(&self, now: Instant) -> Result<(), Obstacle> {
         match self.rest {
-            Some(Rest { until, is_wanted }) if now < until => Err(if is_wanted {
+            Some(Rest {
+                until, is_wanted, ..
+            }) if now < until => Err(if is_wanted {
                 Obstacle::RateLimited { rest: until - now }
             } else {
                 Obstacle::Down
@@ -286,16 +290,33 @@ impl Breaker {
         self.check(now)?;
         if let Some(rest) = &mut self.rest {
             rest.until = now + TRIAL;
+            rest.is_on_trial = true;
         }
         Ok(())
     }
 
     fn record(&mut self, obstacle: Option<&Obstacle>, now: Instant) -> bool {
-        let rest = |until, is_wanted| Some(Rest { until, is_wanted });
+        let rest = |until, is_wanted| {
+            Some(Rest {
+                until,
+                is_wanted,
+                is_on_trial: false,
+            })
+        };
+        // What the host asked for holds, whatever it answers to questions that were out before.
+        let wanted_until = self.rest.filter(|rest| rest.is_wanted && !rest.is_on_trial);
+        let wanted_until = wanted_until
+            .map(|rest| rest.until)
+            .filter(|until| now < *until);
         match obstacle {
             Some(obstacle) if let Some(wanted) = obstacle.wanted_rest() => {
-                self.rest = rest(now + wanted, true);
+                let until = now + wanted;
+                self.rest = rest(
+                    wanted_until.map_or(until, |earlier| earlier.max(until)),
+                    true,
+                );
             }
+            _ if wanted_until.is_some() => {}
             Some(obstacle) if obstacle.is_failure() => {
                 if self.since.is_none_or(|since| now > since + ROW) {
                     (self.failures, self.since) = (0, Some(now));
@@ -412,5 +433,35 @@ mod tests {
             Err(Obstacle::RateLimited { rest: 100 * SECOND })
         );
         assert_eq!(breaker.begin(now + rest), Ok(()));
+        assert!(!breaker.record(None, now + rest), "the trial went well");
+        assert_eq!(breaker.check(now + rest), Ok(()));
+    }
+
+    #[test]
+    fn what_was_asked_before_does_not_end_a_rest_that_the_host_wants() {
+        let limited = |seconds| Obstacle::RateLimited {
+            rest: seconds * SECOND,
+        };
+        let siblings = [
+            None,
+            Some(Obstacle::Denied(401)),
+            Some(Obstacle::Status(503)),
+            Some(limited(10)),
+        ];
+        for sibling in siblings {
+            let (mut breaker, now) = (Breaker::default(), Instant::now());
+            assert!(breaker.record(Some(&limited(600)), now));
+            for _ in 0..MOST_FAILURES {
+                assert!(breaker.record(sibling.as_ref(), now + SECOND));
+            }
+            assert_eq!(
+                breaker.check(now + 2 * SECOND),
+                Err(limited(598)),
+                "{sibling:?}"
+            );
+            // A longer one holds over a shorter one.
+            assert!(breaker.record(Some(&limited(900)), now + SECOND));
+            assert_eq!(breaker.check(now + 700 * SECOND), Err(limited(201)));
+        }
     }
 }
