@@ -6,6 +6,7 @@
 //! objects in files.
 
 mod argocd;
+mod config_map;
 mod definition;
 mod images;
 mod namespace;
@@ -19,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 
 pub(crate) use self::argocd::SERVER_SIDE_DIFF;
 pub use self::argocd::{ArgoCdController, ArgoCdParameters, PARAMETERS};
+pub use self::config_map::{ConfigMapKeys, ValueHash};
 pub use self::definition::Definition;
 pub use self::images::{ImageHash, ImageSet, NodeState, PodImages};
 pub use self::namespace::{MODE_LABEL, NamespaceMode};
@@ -31,6 +33,7 @@ use crate::unknown::Unknown;
 pub const ROWS: &[&Row] = &[
     Row::of::<ArgoCdController>(),
     Row::of::<ArgoCdParameters>(),
+    Row::of::<ConfigMapKeys>(),
     Row::of::<Definition>(),
     Row::of::<NamespaceMode>(),
     Row::of::<NodeState>(),
