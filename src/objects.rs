@@ -8,6 +8,7 @@
 mod argocd;
 mod config_map;
 mod definition;
+mod external_secret;
 mod images;
 mod namespace;
 mod service_account;
@@ -22,6 +23,7 @@ pub(crate) use self::argocd::SERVER_SIDE_DIFF;
 pub use self::argocd::{ArgoCdController, ArgoCdParameters, PARAMETERS};
 pub use self::config_map::{ConfigMapKeys, ValueHash};
 pub use self::definition::Definition;
+pub use self::external_secret::{CreationPolicy, ExternalSecret};
 pub use self::images::{ImageHash, ImageSet, NodeState, PodImages};
 pub use self::namespace::{MODE_LABEL, NamespaceMode};
 pub use self::service_account::ServiceAccount;
@@ -35,6 +37,7 @@ pub const ROWS: &[&Row] = &[
     Row::of::<ArgoCdParameters>(),
     Row::of::<ConfigMapKeys>(),
     Row::of::<Definition>(),
+    Row::of::<ExternalSecret>(),
     Row::of::<NamespaceMode>(),
     Row::of::<NodeState>(),
     Row::of::<PodImages>(),
