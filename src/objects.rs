@@ -11,6 +11,7 @@ mod definition;
 mod external_secret;
 mod images;
 mod namespace;
+mod references;
 mod service_account;
 
 use std::any::{Any, TypeId};
@@ -26,6 +27,7 @@ pub use self::definition::Definition;
 pub use self::external_secret::{CreationPolicy, ExternalSecret};
 pub use self::images::{ImageHash, ImageSet, NodeState, PodImages};
 pub use self::namespace::{MODE_LABEL, NamespaceMode};
+pub use self::references::PodReferences;
 pub use self::service_account::ServiceAccount;
 use crate::review::{Scope, WatchedKind};
 use crate::tree::Node;
@@ -41,6 +43,7 @@ pub const ROWS: &[&Row] = &[
     Row::of::<NamespaceMode>(),
     Row::of::<NodeState>(),
     Row::of::<PodImages>(),
+    Row::of::<PodReferences>(),
     Row::of::<ServiceAccount>(),
 ];
 

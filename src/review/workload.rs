@@ -7,14 +7,16 @@ use crate::unknown::Unknown;
 
 /// A kind whose objects describe pods.
 #[derive(Clone, Copy, Debug)]
-struct Template {
-    kind: WatchedKind,
+pub(crate) struct Template {
+    pub(crate) kind: WatchedKind,
+    /// The versions in which it is served.
+    pub(crate) versions: &'static [&'static str],
     /// Where the PodSpec lies.
     pod_spec: &'static str,
 }
 
 /// The kinds that carry a pod template, and Pods themselves.
-const TEMPLATES: &[Template] = &[
+pub(crate) const TEMPLATES: &[Template] = &[
     Template {
         pod_spec: "/spec",
         ..template("", "Pod", "pods")
@@ -29,12 +31,16 @@ const TEMPLATES: &[Template] = &[
         pod_spec: "/spec/jobTemplate/spec/template/spec",
         ..template("batch", "CronJob", "cronjobs")
     },
-    template("argoproj.io", "Rollout", "rollouts"),
+    Template {
+        versions: &["v1alpha1"],
+        ..template("argoproj.io", "Rollout", "rollouts")
+    },
 ];
 
 const fn template(group: &'static str, kind: &'static str, plural: &'static str) -> Template {
     Template {
         kind: WatchedKind::namespaced(group, kind, plural),
+        versions: &["v1"],
         pod_spec: "/spec/template/spec",
     }
 }

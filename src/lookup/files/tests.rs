@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Mode;
-use crate::evidence::{Holder, ObjectOf, ObjectsOf, Platform, Pull, Question};
-use crate::objects::{Definition, ImageSet, MODE_LABEL};
+use crate::evidence::{Holder, ObjectOf, ObjectsOf, Platform, Pull, Question, ReferrersOf};
+use crate::objects::{
+    ConfigMapKeys, Definition, ImageSet, MODE_LABEL, PodReferences, Reference, Referent, ValueHash,
+};
 use crate::rules::argocd;
 use crate::tree::Tree;
 
@@ -247,4 +249,65 @@ fn a_namespace_says_its_mode() {
     assert_eq!(files.label("a"), NamespaceLabel::Known(Some(Mode::Audit)));
     assert_eq!(files.label("b"), NamespaceLabel::Known(None));
     assert_eq!(files.label("absent"), NamespaceLabel::Known(None));
+}
+
+#[tokio::test]
+async fn who_names_a_config_map_is_found_in_whichever_order_they_come() {
+    let workload = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"template": {"spec": {"containers": [{"envFrom": [{"configMapRef": {"name": "env"}}]}]}}},
+    });
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "env"}, "data": {"A": "1"}});
+    let env = || Reference {
+        kind: Referent::ConfigMap,
+        name: "env".into(),
+    };
+    let referrers = ReferrersOf::<PodReferences>::new("default", env());
+    let elsewhere = ReferrersOf::<PodReferences>::new("other", env());
+    let keys = ObjectOf::<ConfigMapKeys>::named(Some("default"), "env");
+    for order in [[&workload, &config_map], [&config_map, &workload]] {
+        let mut files = Files::default();
+        for object in order {
+            add(&mut files, object);
+        }
+        let evidence = ask(&files, &referrers).await;
+        let found = evidence.get(&referrers).unwrap();
+        let names: Vec<_> = found.iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(names, ["default/web"]);
+        assert_eq!(found.rest(), Err(Unknown::NotAsked), "there may be others");
+        let evidence = ask(&files, &keys).await;
+        let found = evidence.get(&keys).unwrap().unwrap();
+        assert_eq!(found.get("A"), Some(ValueHash::of_text("1")));
+        let files = files.complete();
+        let evidence = ask(&files, &elsewhere).await;
+        let found = evidence.get(&elsewhere).unwrap();
+        assert_eq!(found.all().unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_object_without_a_namespace_is_in_the_default_one_or_the_one_that_is_given() {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web"},
+        "imagePullSecrets": [{"name": "regcred"}],
+    });
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "regcred"}, "type": "Opaque"});
+    for (files, namespace) in [
+        (Files::default(), "default"),
+        (Files::default().in_namespace("shop"), "shop"),
+    ] {
+        let mut files = files;
+        add(&mut files, &account);
+        add(&mut files, &secret);
+        for (asked, is_known) in [(namespace, true), ("other", false)] {
+            let question = PullSecretsOf(Puller {
+                namespace: asked.to_owned(),
+                service_account: "web".to_owned(),
+                named: Vec::new(),
+            });
+            let evidence = ask(&files, &question).await;
+            let known = evidence.get(&question);
+            assert_eq!(known.is_ok_and(|secrets| secrets.len() == 1), is_known);
+        }
+    }
 }
