@@ -4,7 +4,6 @@
 //!
 //! `make bench` measures the whole server instead, against a bare echo.
 
-use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use criterion::{Criterion, criterion_group, criterion_main};
 use forestall::config::{Config, NamespaceLabel};
-use forestall::evidence::{Evidence, Fact, ImageState, MemoryRecord, Question, Unknown};
+use forestall::evidence::{Evidence, ImageState, MemoryRecord, Questions};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
@@ -42,16 +41,18 @@ const REVIEW: &str = include_str!("review.json");
 struct Known(Arc<Vec<MemoryRecord>>);
 
 impl Lookup for Known {
-    async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
-        let answer = |question: Question| {
-            let answer = match &question {
-                Question::Image { .. } => Ok(Fact::Image(ImageState::Exists)),
-                Question::MemoryHistory => Ok(Fact::Memory(Arc::clone(&self.0))),
-                _ => Err(Unknown::NotAsked),
-            };
-            (question, answer)
-        };
-        asked.into_iter().map(answer).collect()
+    async fn gather(&self, asked: Questions, _: Door, _: Instant) -> Evidence {
+        let presence = asked.presence.into_iter();
+        let memory = asked.memory.into_iter();
+        Evidence {
+            presence: presence
+                .map(|asked| (asked, Ok(ImageState::Exists)))
+                .collect(),
+            memory: memory
+                .map(|asked| (asked, Ok(Arc::clone(&self.0))))
+                .collect(),
+            ..Evidence::default()
+        }
     }
 
     fn label(&self, _namespace: &str) -> NamespaceLabel {

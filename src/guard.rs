@@ -11,7 +11,7 @@ use json_patch::Patch;
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError, Guardrail, Mode, NamespaceLabel};
-use crate::evidence::{Evidence, Question, Unknown};
+use crate::evidence::{Evidence, Questions, Unknown};
 use crate::lookup::Lookup;
 use crate::review::{Door, Operation, Review, Subject, WatchedKind, patch};
 use crate::rules::{Finding, Judgement};
@@ -20,9 +20,9 @@ use crate::verdict::{Action, Judged, Phase, Record, Scales, Verdict, Weighed, we
 /// The parts of an object that are judged beside the whole: all other subresources are let through.
 pub(crate) const SUB_RESOURCES: &[&str] = &["ephemeralcontainers", "resize"];
 
-/// Facts that one review may ask for. Real pods have a handful of images; an object made to hurt has
-/// as many as 3 MiB hold, and each would be a request to a registry.
-const MOST_QUESTIONS: usize = 64;
+/// Questions of one review that cost requests to a registry. Real pods have a handful of images; an
+/// object made to hurt has as many as 3 MiB hold. What is answered from memory is not counted.
+const MOST_REQUESTS: usize = 64;
 
 /// All guardrails, the operator's decisions, and where the facts come from.
 pub struct Guard<L> {
@@ -36,7 +36,7 @@ pub(crate) struct Inquiry {
     phase: Phase,
     today: Date,
     label: NamespaceLabel,
-    questions: BTreeSet<Question>,
+    questions: Questions,
 }
 
 impl<L: Lookup> Guard<L> {
@@ -157,17 +157,16 @@ impl<L: Lookup> Guard<L> {
             phase,
             today,
             label: self.label(review.subject.namespace.as_deref()),
-            questions: BTreeSet::new(),
+            questions: Questions::default(),
         };
         let asked = self.asked(review, &self.scales(&inquiry));
         if asked.is_empty() {
             return None;
         }
         for review in [Some(review), review.replaced()].into_iter().flatten() {
-            let questions = asked
-                .iter()
-                .flat_map(|guardrail| questions(guardrail, review));
-            inquiry.questions.extend(questions);
+            for guardrail in &asked {
+                inquiry.questions.append(questions(guardrail, review));
+            }
         }
         Some(inquiry)
     }
@@ -204,22 +203,17 @@ impl<L: Lookup> Guard<L> {
     /// Answers questions; what is not known by `by` is unknown.
     pub(crate) async fn gather(
         &self,
-        mut questions: BTreeSet<Question>,
+        mut questions: Questions,
         door: Door,
         by: Instant,
     ) -> Evidence {
-        let too_many = questions.iter().nth(MOST_QUESTIONS).cloned();
-        let left_out = too_many
-            .map(|first| questions.split_off(&first))
-            .unwrap_or_default();
+        let left_out = questions.split_off_requests(MOST_REQUESTS);
         let mut evidence = if questions.is_empty() {
             Evidence::default()
         } else {
             self.lookup.gather(questions, door, by).await
         };
-        for question in left_out {
-            evidence.insert(question, Err(Unknown::TooMany));
-        }
+        evidence.append(left_out.unknown(&Unknown::TooMany));
         evidence
     }
 
@@ -239,7 +233,7 @@ impl<L: Lookup> Guard<L> {
 
 impl Inquiry {
     /// The questions, once.
-    pub(crate) fn take_questions(&mut self) -> BTreeSet<Question> {
+    pub(crate) fn take_questions(&mut self) -> Questions {
         std::mem::take(&mut self.questions)
     }
 }
@@ -273,7 +267,7 @@ fn is_never_refused(review: &Review) -> bool {
                 || review.operation == Operation::Update && review.leaves_content_alone())
 }
 
-fn questions(guardrail: &Guardrail, review: &Review) -> Vec<Question> {
+fn questions(guardrail: &Guardrail, review: &Review) -> Questions {
     // A guardrail that panics here panics again when it judges, and abstains there.
     catch_unwind(AssertUnwindSafe(|| guardrail.rule.questions(review))).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Forestall: an admission webhook that stops production incidents before they happen.
 //!
 //! ```text
-//! AdmissionReview ─envelope─► Review ─questions─► [Question] ─Lookup─► Evidence
+//! AdmissionReview ─envelope─► Review ─questions─► Questions ──Lookup─► Evidence
 //!                                │                                       │
 //!                                └──────────────► guardrails judge ◄─────┘
 //!                                                      │ Findings, abstentions
@@ -32,6 +32,8 @@ pub mod image;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod manifest;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod objects;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod quantity;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod review;
@@ -39,6 +41,8 @@ pub mod review;
 pub mod rules;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod tree;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod unknown;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod verdict;
 

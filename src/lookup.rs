@@ -2,22 +2,19 @@
 
 pub mod cluster;
 pub mod files;
-mod holdings;
 pub mod live;
 mod pull_secrets;
 pub mod registry;
+mod store;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 
 use tokio::time::Instant;
 
 use crate::config::{Mode, NamespaceLabel};
-use crate::evidence::{Evidence, Question};
+use crate::evidence::{Evidence, Questions};
+pub use crate::objects::MODE_LABEL;
 use crate::review::Door;
-
-/// The namespace label that sets the mode.
-pub const MODE_LABEL: &str = "forestall.dev/mode";
 
 /// Answers questions.
 pub trait Lookup: Send + Sync {
@@ -25,7 +22,7 @@ pub trait Lookup: Send + Sync {
     /// The door says who waits: a review is not held up by what the background asks.
     fn gather(
         &self,
-        asked: BTreeSet<Question>,
+        asked: Questions,
         door: Door,
         by: Instant,
     ) -> impl Future<Output = Evidence> + Send;

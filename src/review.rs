@@ -12,8 +12,8 @@ pub mod workload;
 use std::sync::{Arc, OnceLock};
 
 use self::workload::Pod;
-use crate::evidence::Unknown;
 use crate::tree::{Node, Tree};
+use crate::unknown::Unknown;
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +71,7 @@ pub struct Review {
     pod: OnceLock<Result<Pod, Unknown>>,
 }
 
-/// A group and kind that a guardrail watches. All of them are namespaced, and the webhook is
-/// registered for that scope alone; the first that is not needs a field for its scope here.
+/// A kind of objects, as the API server names it.
 ///
 /// The names live as long as the program: those of the catalogue are in it, and those that an
 /// operator adds are few.
@@ -84,6 +83,63 @@ pub struct WatchedKind {
     pub kind: &'static str,
     /// Resource name in URLs and webhook rules.
     pub plural: &'static str,
+    /// Whether its objects are in namespaces.
+    pub scope: Scope,
+}
+
+/// Whether the objects of a kind are in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Each is in one.
+    Namespaced,
+    /// None is.
+    Cluster,
+}
+
+// === impl WatchedKind ===
+
+impl WatchedKind {
+    /// A kind whose objects are in namespaces.
+    #[must_use]
+    pub const fn namespaced(group: &'static str, kind: &'static str, plural: &'static str) -> Self {
+        Self {
+            group,
+            kind,
+            plural,
+            scope: Scope::Namespaced,
+        }
+    }
+
+    /// A kind whose objects are in no namespace.
+    #[must_use]
+    pub const fn cluster(group: &'static str, kind: &'static str, plural: &'static str) -> Self {
+        Self {
+            scope: Scope::Cluster,
+            ..Self::namespaced(group, kind, plural)
+        }
+    }
+
+    /// `deployments.apps`, or `pods` in the core group.
+    #[must_use]
+    pub fn resource(self) -> String {
+        match self.group {
+            "" => self.plural.to_owned(),
+            group => format!("{}.{group}", self.plural),
+        }
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// As a webhook configuration writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespaced => "Namespaced",
+            Self::Cluster => "Cluster",
+        }
+    }
 }
 
 // === impl Subject ===

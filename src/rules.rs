@@ -1,5 +1,6 @@
 //! What a guardrail is: the trait, what it finds, and how it abstains.
 
+pub mod argocd;
 pub mod catalogue;
 pub mod implicit_external_secret_defaults;
 pub mod impossible_memory_limit;
@@ -14,8 +15,10 @@ use std::panic::RefUnwindSafe;
 use json_patch::Patch;
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Question, Unknown};
+use crate::evidence::{Evidence, Questions};
+use crate::objects::Reads;
 use crate::review::{Review, WatchedKind};
+use crate::unknown::Unknown;
 
 /// A guardrail: one way to fail, known in one file.
 ///
@@ -27,8 +30,8 @@ pub trait Rule: Send + Sync + RefUnwindSafe {
     }
 
     /// What this guardrail must know before it can judge.
-    fn questions(&self, _review: &Review) -> Vec<Question> {
-        Vec::new()
+    fn questions(&self, _review: &Review) -> Questions {
+        Questions::default()
     }
 
     /// The same review and evidence always give the same judgement.
@@ -48,28 +51,12 @@ pub struct Meta {
     pub watches: &'static [WatchedKind],
     /// Whether it has patches, and so is asked by the mutating webhook too.
     pub repairs: bool,
-    /// What it reads from the cluster beside the object.
+    /// What it reads beside the object: what is watched in the cluster for it.
     pub reads: &'static [Reads],
     /// The keys of its settings beside those that every guardrail has.
     pub settings: &'static [&'static str],
     /// The page of this guardrail: docs/rules/NAME.md.
     pub page: &'static str,
-}
-
-/// Something that must be watched in the cluster for a guardrail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// A CustomResourceDefinition.
-    Definition {
-        /// API group.
-        group: &'static str,
-        /// Plural name.
-        plural: &'static str,
-    },
-    /// The version of Argo CD and how it compares.
-    ArgoCd,
-    /// The images that nodes have, and that Pods were started with.
-    Images,
 }
 
 /// How sure a finding is.

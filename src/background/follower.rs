@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::api::ApiResource;
-use kube::discovery::{self, Scope};
+use kube::discovery;
 use kube::error::DiscoveryError;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
@@ -15,20 +15,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Background;
 use super::rounds::Rounds;
 use super::shown::Shown;
-use super::tally::{Tally, resource};
+use super::tally::Tally;
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::Unknown;
 use crate::guard::Guard;
 use crate::lookup::Lookup;
-use crate::lookup::cluster::{LONGEST_PAUSE, WATCH_SECONDS, status_code};
+use crate::lookup::cluster::{LONGEST_PAUSE, PAGE, WATCH_SECONDS, status_code};
 use crate::report::events::Recorder;
 use crate::report::metrics::RuleLabel;
-use crate::review::WatchedKind;
+use crate::review::{Scope, WatchedKind};
 use crate::verdict::{Action, Phase, Verdict};
-
-/// Objects of one page of a list. Few, as nothing but their number bounds a page, and an object may
-/// have 1.5 MiB: a page is held three times over while it is read.
-const PAGE: u32 = 25;
 
 /// Follows one kind.
 pub(super) struct Follower<'a, L> {
@@ -90,7 +86,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
             judging,
             tally,
             kind,
-            resource: resource(kind),
+            resource: kind.resource(),
             known: BTreeMap::new(),
             labels: BTreeMap::new(),
             list: 0,
@@ -381,7 +377,10 @@ async fn discover(client: &Client, kind: WatchedKind) -> kube::Result<Option<Api
         .chain(group.versions())
         .flat_map(|version| group.versioned_resources(version));
     let found = found.find(|(resource, _)| resource.kind == kind.kind);
-    let found = found.filter(|(_, capabilities)| capabilities.scope == Scope::Namespaced);
+    let is_namespaced = kind.scope == Scope::Namespaced;
+    let found = found.filter(|(_, capabilities)| {
+        (capabilities.scope == discovery::Scope::Namespaced) == is_namespaced
+    });
     Ok(found.map(|(resource, _)| resource))
 }
 

@@ -111,18 +111,9 @@ impl Drop for Tally {
     }
 }
 
-/// `deployments.apps`, or `pods` in the core group.
-pub(super) fn resource(kind: WatchedKind) -> String {
-    if kind.group.is_empty() {
-        kind.plural.to_owned()
-    } else {
-        format!("{}.{}", kind.plural, kind.group)
-    }
-}
-
 fn label(kind: WatchedKind) -> ResourceLabel {
     ResourceLabel {
-        resource: resource(kind),
+        resource: kind.resource(),
     }
 }
 

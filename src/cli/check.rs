@@ -169,6 +169,9 @@ impl Check {
         report: &mut Report,
     ) -> Result<(), Problem> {
         let mut files = Files::new(&config, evidence);
+        if let Some(namespace) = &self.namespace {
+            files = files.in_namespace(namespace);
+        }
         // What is under check comes last: it will replace what is there.
         for document in state.documents().chain(inputs.documents()) {
             files.add(document.object.root());

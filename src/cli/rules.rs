@@ -10,6 +10,7 @@ use super::{Cli, FAILED, complain, print};
 use crate::config::Config;
 use crate::guard::SUB_RESOURCES;
 use crate::lookup::cluster;
+use crate::review::Scope;
 use crate::rules::Meta;
 use crate::rules::catalogue::{self, CATALOGUE};
 
@@ -112,24 +113,25 @@ fn as_json(meta: &Meta) -> Value {
     })
 }
 
-/// What a guardrail watches, as a webhook configuration writes it: one entry for each API group.
+/// What a guardrail watches, as a webhook configuration writes it: one entry for each API group and
+/// scope.
 fn webhook_rules(meta: &Meta) -> Vec<Value> {
-    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, Scope), Vec<String>> = BTreeMap::new();
     for kind in meta.watches {
-        let resources = groups.entry(kind.group).or_default();
+        let resources = groups.entry((kind.group, kind.scope)).or_default();
         resources.push(kind.plural.to_owned());
         if (kind.group, kind.kind) == ("", "Pod") {
             let parts = SUB_RESOURCES.iter();
             resources.extend(parts.map(|part| format!("{}/{part}", kind.plural)));
         }
     }
-    let rule = |(group, resources)| {
+    let rule = |((group, scope), resources): ((&str, Scope), _)| {
         json!({
             "apiGroups": [group],
             "apiVersions": ["*"],
             "resources": resources,
             "operations": ["CREATE", "UPDATE"],
-            "scope": "Namespaced",
+            "scope": scope.as_str(),
         })
     };
     groups.into_iter().map(rule).collect()

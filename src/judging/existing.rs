@@ -87,18 +87,16 @@ impl ExistingObject {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use serde_json::{Value, json};
 
     use super::*;
     use crate::config::{Config, NamespaceLabel};
-    use crate::evidence::{Evidence, Question};
+    use crate::evidence::{Evidence, Questions};
 
     struct NoLookup;
 
     impl Lookup for NoLookup {
-        async fn gather(&self, _: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
+        async fn gather(&self, _: Questions, _: Door, _: Instant) -> Evidence {
             Evidence::default()
         }
 
@@ -151,7 +149,7 @@ mod tests {
     async fn the_lookup_is_told_that_nobody_waits() {
         struct Asked(std::sync::Mutex<Option<Door>>);
         impl Lookup for Asked {
-            async fn gather(&self, _: BTreeSet<Question>, door: Door, _: Instant) -> Evidence {
+            async fn gather(&self, _: Questions, door: Door, _: Instant) -> Evidence {
                 *self.0.lock().unwrap() = Some(door);
                 Evidence::default()
             }

@@ -6,58 +6,89 @@ mod evidence_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use kube::api::DynamicObject;
-use serde::Deserialize as _;
-use serde_json::Value;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer, ImageConfigEvidence};
-use self::evidence_file::{SERVER_SIDE_DIFF, holdings, node_platforms, repository};
-use super::cluster::argocd;
-use super::holdings::Holdings;
+use self::evidence_file::{node_states, repository};
 use super::live::Live;
-use super::pull_secrets::Content;
-use super::{Lookup, MODE_LABEL, mode_of_label};
+use super::store::{Collection, Store};
+use super::{Lookup, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
-    Evidence, Fact, Holder, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Missing,
-    MissingPart, Platform, PullSecret, PullSecretState, Puller, Question, Unknown,
+    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, Listed, Listing, MemoryOf,
+    MemoryRecord, Missing, MissingPart, ObjectQuestion, PlatformsOf, PresenceOf, PullSecret,
+    PullSecretState, PullSecretsOf, Puller, Questions,
 };
 use crate::image::{ImageReference, Repository};
+use crate::objects::{
+    ArgoCdController, ArgoCdParameters, DEFAULT_NAMESPACE, NamespaceMode, NodeState, ObjectName,
+    PARAMETERS, Projection, ROWS, Reads, Row, SERVER_SIDE_DIFF, ServiceAccount,
+};
 use crate::review::puller::DEFAULT_ACCOUNT;
 use crate::review::{Door, Subject};
 use crate::tree::Node;
+use crate::unknown::Unknown;
 
 /// Answers from files.
-#[derive(Default)]
 pub struct Files {
     images: BTreeMap<ImageReference, ImageAnswer>,
     tags: BTreeMap<Repository, Arc<Vec<String>>>,
     platforms: BTreeMap<ImageReference, ImagePlatforms>,
     configs: BTreeMap<ImageReference, Arc<ImageConfig>>,
-    nodes: Option<BTreeSet<Platform>>,
-    /// The images that nodes and Pods have.
-    holdings: BTreeMap<Holder, Vec<ImageReference>>,
     memory: Option<Arc<Vec<MemoryRecord>>>,
-    definitions: BTreeMap<(String, String), Arc<Value>>,
-    labels: BTreeMap<String, Option<String>>,
-    /// Configured or given as evidence; holds over what manifests show.
-    argocd_version: Option<String>,
-    server_side_diff: Option<bool>,
-    /// What manifests show, by object.
-    controllers: BTreeMap<Subject, argocd::Version>,
-    /// What kubelet would make of each Secret, and the pull secrets of each service account, by
-    /// namespace and name.
-    pull_secrets: BTreeMap<(String, String), PullSecretState>,
-    accounts: BTreeMap<(String, String), Vec<String>>,
-    parameters: BTreeMap<Subject, bool>,
-    complete: bool,
+    /// What manifests show.
+    store: Store,
+    /// The namespace of objects that name none.
+    namespace: String,
+    /// What is configured or given as evidence: it holds over what manifests show.
+    stated: Vec<Stated>,
     live: Option<Live>,
     learnt: Mutex<EvidenceFile>,
+}
+
+/// All objects of a row, as somebody states them.
+struct Stated {
+    row: &'static Row,
+    listing: Listing,
+}
+
+/// What the files say, and what they leave to others.
+struct Answered {
+    known: Evidence,
+    rest: Questions,
+}
+
+/// The same for questions of one type.
+struct Sorted<Q, A> {
+    known: BTreeMap<Q, Result<A, Unknown>>,
+    rest: BTreeSet<Q>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        // Files do not grow stale.
+        let store = Store::new(Duration::MAX);
+        let rows = ROWS.iter().copied().chain([Row::of::<PullSecretState>()]);
+        for row in rows {
+            for collection in store.open(Reads::whole(row)) {
+                collection.settle(false);
+            }
+        }
+        Self {
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            platforms: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            memory: None,
+            store,
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            stated: Vec::new(),
+            live: None,
+            learnt: Mutex::default(),
+        }
+    }
 }
 
 impl Files {
@@ -65,8 +96,10 @@ impl Files {
     #[must_use]
     pub fn new(config: &Config, evidence: Option<EvidenceFile>) -> Self {
         let mut files = Self::default();
-        let configured = config.argocd.version.as_ref();
-        files.argocd_version = configured.map(|version| version.0.clone());
+        if let Some(version) = &config.argocd.version {
+            let version = Ok(version.0.clone());
+            files.state("argocd.version", ArgoCdController { version });
+        }
         if let Some(evidence) = evidence {
             files.believe(evidence);
         }
@@ -95,29 +128,61 @@ impl Files {
                 self.configs.insert(image, Arc::new(config));
             }
         }
-        self.nodes = node_platforms(&evidence.nodes);
-        self.holdings = holdings(&evidence.nodes).collect();
+        self.add_nodes(&evidence);
         self.memory = Some(Arc::new(evidence.memory.clone()));
-        let version = evidence.argocd.version.as_ref();
-        self.argocd_version = self
-            .argocd_version
-            .take()
-            .or_else(|| version.map(|version| version.0.clone()));
-        let params = evidence.argocd.cmd_params.as_ref();
-        self.server_side_diff = params.map(|params| {
-            params
-                .get(SERVER_SIDE_DIFF)
-                .is_some_and(|value| value.0 == "true")
-        });
+        if let Some(version) = &evidence.argocd.version {
+            let version = Ok(version.0.clone());
+            self.state("argocd.version", ArgoCdController { version });
+        }
+        if let Some(parameters) = &evidence.argocd.cmd_params {
+            let value = parameters.get(SERVER_SIDE_DIFF);
+            let server_side_diff = value.is_some_and(|value| value.0 == "true");
+            self.state(PARAMETERS, ArgoCdParameters { server_side_diff });
+        }
         self.learnt = Mutex::new(evidence);
+    }
+
+    /// The nodes of the evidence are all that there are, if each says its platform.
+    fn add_nodes(&mut self, evidence: &EvidenceFile) {
+        let nodes: Vec<_> = node_states(&evidence.nodes).collect();
+        let say_all = nodes.iter().all(|(_, node)| node.platform.is_some());
+        let is_of_nodes = |open: &Collection| open.reads().row() == Row::of::<NodeState>();
+        for collection in self.store.collections(is_of_nodes) {
+            for (name, node) in &nodes {
+                let name = ObjectName::new(collection.kind(), None, name);
+                collection.set(name, Some(Ok(Arc::new(node.clone()))));
+            }
+            collection.settle(say_all && !nodes.is_empty());
+        }
+    }
+
+    /// Takes an object for all that there are of its row, whatever manifests show. What was stated
+    /// first holds.
+    fn state<P: Projection>(&mut self, name: &str, object: P) {
+        let row = Row::of::<P>();
+        if self.stated.iter().all(|stated| stated.row != row) {
+            let listing = Listing::of([(name, object)]);
+            self.stated.push(Stated { row, listing });
+        }
     }
 
     /// Takes the files as the whole cluster: an object that is not among them does not exist.
     ///
-    /// Images stay unknown: they are in registries, not in the cluster.
+    /// Images stay unknown: they are in registries, not in the cluster. So do nodes, which nobody
+    /// writes into files; evidence may list them.
     #[must_use]
-    pub fn complete(mut self) -> Self {
-        self.complete = true;
+    pub fn complete(self) -> Self {
+        let node = Row::of::<NodeState>();
+        for collection in self.store.collections(|open| open.reads().row() != node) {
+            collection.settle(true);
+        }
+        self
+    }
+
+    /// The namespace of objects that name none.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
         self
     }
 
@@ -130,70 +195,11 @@ impl Files {
 
     /// Takes an object as being in the cluster. A later one of the same name replaces it.
     pub fn add(&mut self, object: Node<'_>) {
-        let Ok(subject) = Subject::of(object) else {
-            return;
-        };
-        match (subject.group.as_str(), subject.kind.as_str()) {
-            ("apiextensions.k8s.io", "CustomResourceDefinition") => self.add_definition(object),
-            ("", "Namespace") => {
-                let labels = object.at("/metadata/labels");
-                let label = labels
-                    .and_then(|labels| labels.get(MODE_LABEL)?.as_str())
-                    .map(ToOwned::to_owned);
-                self.labels.insert(subject.name, label);
-            }
-            ("", "Secret") => {
-                let namespace = subject.namespace.unwrap_or_default();
-                let kind = object.text_at("/type").unwrap_or_default();
-                let content = Content::read(&namespace, &subject.name, kind, &secret_data(object));
-                self.pull_secrets
-                    .insert((namespace, subject.name), content.state());
-            }
-            ("", "ServiceAccount") => {
-                let secrets = object.get("imagePullSecrets");
-                let names = secrets.into_iter().flat_map(Node::items);
-                let names = names.filter_map(|secret| secret.text_at("/name"));
-                let names = names.map(ToOwned::to_owned).collect();
-                let namespace = subject.namespace.unwrap_or_default();
-                self.accounts.insert((namespace, subject.name), names);
-            }
-            ("", "Node") => self.add_holdings(Holder::Node(subject.name), object),
-            ("", "Pod") => {
-                let namespace = subject.namespace.unwrap_or_default();
-                let name = subject.name;
-                self.add_holdings(Holder::Pod { namespace, name }, object);
-            }
-            ("", "ConfigMap") if subject.name == argocd::PARAMETERS => {
-                if let Ok(parameters) = DynamicObject::deserialize(object.to_value()) {
-                    let flag = argocd::server_side_diff(&parameters);
-                    self.parameters.insert(subject, flag);
-                }
-            }
-            ("apps", "StatefulSet" | "Deployment") if is_controller(object) => {
-                if let Ok(controller) = DynamicObject::deserialize(object.to_value()) {
-                    let version = argocd::version(&controller);
-                    self.controllers.insert(subject, version);
-                }
-            }
-            _ => {}
+        if let Ok(subject) = Subject::of(object) {
+            let namespace = &self.namespace;
+            self.store
+                .add(&subject.group, &subject.kind, object, namespace);
         }
-    }
-
-    fn add_definition(&mut self, object: Node<'_>) {
-        let names = [
-            object.text_at("/spec/group"),
-            object.text_at("/spec/names/plural"),
-        ];
-        if let ([Some(group), Some(plural)], Some(spec)) = (names, object.get("spec")) {
-            let key = (group.to_owned(), plural.to_owned());
-            self.definitions.insert(key, Arc::new(spec.to_value()));
-        }
-    }
-
-    /// What is not as the API server would have it says nothing.
-    fn add_holdings(&mut self, holder: Holder, object: Node<'_>) {
-        let images = Holdings::deserialize(object.to_value()).map(|holdings| holdings.images());
-        self.holdings.insert(holder, images.unwrap_or_default());
     }
 
     /// The evidence given, and all that was learnt since: given as evidence, it leads to the same
@@ -207,80 +213,126 @@ impl Files {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the files say; `None` where they do not.
-    fn answer(&self, question: &Question) -> Option<Result<Fact, Unknown>> {
-        match question {
-            Question::Image { image, .. } => self.image(image),
-            Question::ImagePlatforms { image, .. } => {
-                let platforms = self.platforms.get(image);
-                platforms.map(|platforms| Ok(Fact::ImagePlatforms(platforms.clone())))
-            }
-            Question::ImageConfig { image, .. } => {
-                let config = self.configs.get(image);
-                config.map(|config| Ok(Fact::ImageConfig(Arc::clone(config))))
-            }
-            Question::NodePlatforms => {
-                let nodes = self.nodes.as_ref();
-                nodes.map(|nodes| Ok(Fact::NodePlatforms(nodes.clone())))
-            }
-            Question::Definition { group, plural } => {
-                let spec = self.definitions.get(&(group.clone(), plural.clone()));
-                spec.map(|spec| Ok(Fact::Definition(Arc::clone(spec))))
-            }
-            Question::ArgoCdVersion => self.version().map(|version| version.map(Fact::Version)),
-            Question::ArgoCdServerSideDiff => self.diff().map(|flag| flag.map(Fact::Flag)),
-            Question::MemoryHistory => {
-                let rows = self.memory.as_ref();
-                rows.map(|rows| Ok(Fact::Memory(Arc::clone(rows))))
-            }
-            Question::PullSecrets(puller) => self.pull_secrets(puller).map(Ok),
-        }
-    }
-
-    fn pull_secrets(&self, puller: &Puller) -> Option<Fact> {
-        let key = |name: &String| (puller.namespace.clone(), name.clone());
-        let names = if puller.named.is_empty() {
-            let named = self.accounts.get(&key(&puller.service_account));
-            // Every namespace has one of that name, which names none unless somebody changes it.
-            let is_default = self.complete && puller.service_account == DEFAULT_ACCOUNT;
-            named.or_else(|| is_default.then_some(&puller.named))?
-        } else {
-            &puller.named
-        };
-        let names = names.iter().filter(|name| !name.is_empty());
-        let secrets = names.map(|name| {
-            let known = self.pull_secrets.get(&key(name)).cloned();
-            Some(PullSecret {
-                name: name.clone(),
-                state: known.or_else(|| self.complete.then_some(PullSecretState::Absent))?,
-            })
+    /// What the files say, and what is to be asked of others.
+    fn answer(&self, asked: Questions) -> Answered {
+        let Questions {
+            presence,
+            platforms,
+            configs,
+            pull_secrets,
+            memory,
+            objects,
+        } = asked;
+        let live = self.live.as_ref();
+        let registry = live.is_some_and(|live| live.registry.is_some());
+        let cluster = live.is_some_and(|live| live.cluster.is_some());
+        let offline =
+            Unknown::Unavailable("registries are not asked, and no evidence names it".to_owned());
+        let presence = Sorted::of(presence, registry, &offline, |PresenceOf(pull)| {
+            self.presence(&pull.image)
         });
-        secrets.collect::<Option<_>>().map(Fact::PullSecrets)
-    }
-
-    fn version(&self) -> Option<Result<String, Unknown>> {
-        match &self.argocd_version {
-            Some(version) => Some(Ok(version.clone())),
-            None if self.controllers.is_empty() => None,
-            None => {
-                let seen = self.controllers.values().cloned();
-                Some(argocd::one_version(seen.collect()))
-            }
+        let platforms = Sorted::of(platforms, registry, &offline, |PlatformsOf(pull)| {
+            self.platforms.get(&pull.image).cloned().map(Ok)
+        });
+        let configs = Sorted::of(configs, registry, &offline, |ConfigOf(pull)| {
+            self.configs.get(&pull.image).cloned().map(Ok)
+        });
+        let not_asked = &Unknown::NotAsked;
+        let pull_secrets = Sorted::of(pull_secrets, cluster, not_asked, |PullSecretsOf(puller)| {
+            self.pull_secrets(puller).map(Ok)
+        });
+        let memory = Sorted::of(memory, cluster, not_asked, |_: &MemoryOf| {
+            self.memory.clone().map(Ok)
+        });
+        let objects = Sorted::of(objects, cluster, not_asked, |question| {
+            let answer = self.objects(question);
+            let is_whole = |listing: &Listing| !cluster || listing.is_whole(question);
+            Some(answer).filter(|answer| answer.as_ref().is_ok_and(is_whole))
+        });
+        Answered {
+            known: Evidence {
+                presence: presence.known,
+                platforms: platforms.known,
+                configs: configs.known,
+                pull_secrets: pull_secrets.known,
+                memory: memory.known,
+                objects: objects.known,
+            },
+            rest: Questions {
+                presence: presence.rest,
+                platforms: platforms.rest,
+                configs: configs.rest,
+                pull_secrets: pull_secrets.rest,
+                memory: memory.rest,
+                objects: objects.rest,
+            },
         }
     }
 
-    fn diff(&self) -> Option<Result<bool, Unknown>> {
-        match self.server_side_diff {
-            Some(flag) => Some(Ok(flag)),
-            None if self.parameters.is_empty() => None,
-            None => {
-                let seen = self.parameters.values().copied();
-                Some(argocd::one_flag(&seen.collect()))
-            }
+    fn objects(&self, question: &ObjectQuestion) -> Result<Listing, Unknown> {
+        let mut stated = self.stated.iter();
+        match stated.find(|stated| stated.row == question.row()) {
+            Some(stated) => Ok(stated.listing.clone()),
+            None => self.store.answer(question),
         }
     }
 
-    fn image(&self, image: &ImageReference) -> Option<Result<Fact, Unknown>> {
+    /// What the cluster shows, with the objects of the files in place of those that they replace.
+    fn over_live(
+        &self,
+        question: &ObjectQuestion,
+        live: Result<Listing, Unknown>,
+    ) -> Result<Listing, Unknown> {
+        let mut listing = self.objects(question)?;
+        match live {
+            Ok(live) => {
+                let others = live.objects.into_iter();
+                let others = others.filter(|other| !self.has(question.row(), other));
+                listing.objects.extend(others);
+                listing.rest = live.rest;
+            }
+            Err(unknown) => listing.rest = Err(unknown),
+        }
+        Ok(listing)
+    }
+
+    fn has(&self, row: &Row, other: &Listed) -> bool {
+        let holds = |open: &Collection| {
+            open.reads().row() == row && open.kind() == other.kind && open.has(&other.name)
+        };
+        !self.store.collections(holds).is_empty()
+    }
+
+    fn pull_secrets(&self, puller: &Puller) -> Option<Vec<PullSecret>> {
+        let namespace = Some(puller.namespace.as_str());
+        let named = if puller.named.is_empty() {
+            self.pull_secrets_of_account(puller)?
+        } else {
+            puller.named.clone()
+        };
+        let named = named.into_iter().filter(|name| !name.is_empty());
+        let secrets = named.map(|name| {
+            let state = self.store.get::<PullSecretState>(namespace, &name).ok()?;
+            let state = state.map_or(PullSecretState::Absent, Arc::unwrap_or_clone);
+            Some(PullSecret { name, state })
+        });
+        secrets.collect()
+    }
+
+    fn pull_secrets_of_account(&self, puller: &Puller) -> Option<Vec<String>> {
+        let (namespace, name) = (&puller.namespace, &puller.service_account);
+        let account = self.store.get::<ServiceAccount>(Some(namespace), name);
+        match account.ok()? {
+            Some(account) => {
+                let names = account.pull_secrets.iter();
+                Some(names.map(|name| name.clone().into_string()).collect())
+            }
+            // Every namespace has one of that name, which names none unless somebody changes it.
+            None => (name == DEFAULT_ACCOUNT).then(Vec::new),
+        }
+    }
+
+    fn presence(&self, image: &ImageReference) -> Option<Result<ImageState, Unknown>> {
         let unknown = |why: &str| {
             Err(Unknown::Registry {
                 host: image.repository.domain.clone(),
@@ -288,14 +340,13 @@ impl Files {
                 answered_before: false,
             })
         };
-        let state = match self.images.get(image)? {
-            ImageAnswer::Exists => Ok(Fact::Image(ImageState::Exists)),
-            ImageAnswer::Schema1 => Ok(Fact::Image(ImageState::Schema1)),
-            ImageAnswer::Missing => Ok(Fact::Image(ImageState::Missing(self.missing(image)))),
+        Some(match self.images.get(image)? {
+            ImageAnswer::Exists => Ok(ImageState::Exists),
+            ImageAnswer::Schema1 => Ok(ImageState::Schema1),
+            ImageAnswer::Missing => Ok(ImageState::Missing(self.missing(image))),
             ImageAnswer::Denied => unknown("access is denied, says the evidence"),
             ImageAnswer::Unknown => unknown("no answer, says the evidence"),
-        };
-        Some(state)
+        })
     }
 
     fn missing(&self, image: &ImageReference) -> Missing {
@@ -315,112 +366,79 @@ impl Files {
         }
     }
 
-    /// The answer, with who has a missing image by these files.
-    fn held(&self, question: &Question, answer: Result<Fact, Unknown>) -> Result<Fact, Unknown> {
-        let (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Missing(missing)))) =
-            (question, &answer)
-        else {
-            return answer;
-        };
-        let mut holdings = self.holdings.iter();
-        let Some((holder, _)) = holdings.find(|(_, images)| images.contains(image)) else {
-            return answer;
-        };
-        Ok(Fact::Image(ImageState::Missing(Missing {
-            holder: Ok(Some(holder.clone())),
-            ..missing.clone()
-        })))
-    }
-
-    /// Whether there is somebody to ask: a registry for images, a cluster for all else.
-    fn is_live(&self, question: &Question) -> bool {
-        self.live.as_ref().is_some_and(|live| match question {
-            Question::Image { .. }
-            | Question::ImagePlatforms { .. }
-            | Question::ImageConfig { .. } => live.registry.is_some(),
-            _ => live.cluster.is_some(),
-        })
-    }
-
-    /// What it means that the files do not say, and nobody else can be asked.
-    fn absent(&self, question: &Question) -> Result<Fact, Unknown> {
-        let absent = |what: String| Err(Unknown::Unavailable(format!("there is no {what}")));
-        match question {
-            Question::Definition { group, plural } if self.complete => {
-                absent(format!("CustomResourceDefinition {plural}.{group}"))
+    /// Adds who has a missing image by these files.
+    fn add_holders(&self, evidence: &mut Evidence) {
+        for (PresenceOf(pull), answer) in &mut evidence.presence {
+            if let Ok(ImageState::Missing(missing)) = answer {
+                let mut holders = self.store.holders(&pull.image).into_iter();
+                let holder = holders.find_map(|found| found.ok().flatten());
+                if holder.is_some() {
+                    missing.holder = Ok(holder);
+                }
             }
-            Question::ArgoCdVersion if self.complete => absent("Argo CD".to_owned()),
-            Question::ArgoCdServerSideDiff if self.complete => Ok(Fact::Flag(false)),
-            Question::Image { .. }
-            | Question::ImagePlatforms { .. }
-            | Question::ImageConfig { .. } => Err(Unknown::Unavailable(
-                "registries are not asked, and no evidence names it".to_owned(),
-            )),
-            _ => Err(Unknown::NotAsked),
         }
     }
 }
 
 impl Lookup for Files {
-    async fn gather(&self, asked: BTreeSet<Question>, door: Door, by: Instant) -> Evidence {
-        let mut evidence = Evidence::default();
-        let mut rest = BTreeSet::new();
-        for question in asked {
-            match self.answer(&question) {
-                Some(answer) => {
-                    let answer = self.held(&question, answer);
-                    evidence.insert(question, answer);
-                }
-                None if self.is_live(&question) => {
-                    rest.insert(question);
-                }
-                None => {
-                    let answer = self.absent(&question);
-                    evidence.insert(question, answer);
-                }
-            }
-        }
+    async fn gather(&self, asked: Questions, door: Door, by: Instant) -> Evidence {
+        let Answered { mut known, rest } = self.answer(asked);
+        self.add_holders(&mut known);
         if let Some(live) = self.live.as_ref().filter(|_| !rest.is_empty()) {
-            for (question, answer) in live.gather(rest, door, by).await {
-                let answer = self.held(&question, answer);
-                self.lock().remember(&question, &answer);
-                evidence.insert(question, answer);
-            }
+            let mut learnt = live.gather(rest, door, by).await;
+            self.add_holders(&mut learnt);
+            let objects = std::mem::take(&mut learnt.objects).into_iter();
+            learnt.objects = objects
+                .map(|(question, answer)| {
+                    let answer = self.over_live(&question, answer);
+                    (question, answer)
+                })
+                .collect();
+            self.lock().remember(&learnt);
+            known.append(learnt);
         }
-        evidence
+        known
     }
 
     fn label(&self, namespace: &str) -> NamespaceLabel {
-        match (self.labels.get(namespace), &self.live) {
-            (Some(label), _) => mode_of_label(label.as_deref()),
-            (None, Some(live)) => live.label(namespace),
-            (None, None) => NamespaceLabel::Known(None),
+        let seen = self.store.get::<NamespaceMode>(None, namespace);
+        match (seen, &self.live) {
+            (Ok(Some(seen)), _) => mode_of_label(seen.0.as_deref()),
+            (_, Some(live)) => live.label(namespace),
+            (_, None) => NamespaceLabel::Known(None),
         }
     }
 }
 
-/// The data of a Secret, as the API server stores it: what is written as text holds.
-fn secret_data(object: Node<'_>) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
-    let fields = |key: &str| object.get(key).into_iter().flat_map(Node::entries);
-    let encoded = fields("data");
-    let encoded = encoded.filter_map(|(key, value)| {
-        let value = BASE64_STANDARD.decode(value.as_str()?).ok()?;
-        Some((key.to_owned(), Zeroizing::new(value)))
-    });
-    let plain = fields("stringData");
-    let plain = plain.filter_map(|(key, value)| {
-        let value = value.as_str()?.as_bytes().to_vec();
-        Some((key.to_owned(), Zeroizing::new(value)))
-    });
-    encoded.chain(plain).collect()
-}
+// === impl Sorted ===
 
-/// Whether this is the component of Argo CD that compares Applications with the cluster.
-fn is_controller(object: Node<'_>) -> bool {
-    let labels = object.at("/metadata/labels");
-    labels
-        .and_then(|labels| labels.get("app.kubernetes.io/name")?.as_str())
-        .is_some_and(|name| name == "argocd-application-controller")
+impl<Q: Ord, A> Sorted<Q, A> {
+    /// What is known by files; if not, others are asked where there are any, else it stays unknown.
+    fn of(
+        asked: BTreeSet<Q>,
+        is_live: bool,
+        otherwise: &Unknown,
+        answer: impl Fn(&Q) -> Option<Result<A, Unknown>>,
+    ) -> Self {
+        let mut sorted = Self {
+            known: BTreeMap::new(),
+            rest: BTreeSet::new(),
+        };
+        for question in asked {
+            match answer(&question) {
+                Some(answer) => {
+                    sorted.known.insert(question, answer);
+                }
+                None if is_live => {
+                    sorted.rest.insert(question);
+                }
+                None => {
+                    sorted.known.insert(question, Err(otherwise.clone()));
+                }
+            }
+        }
+        sorted
+    }
 }
 
 #[cfg(test)]

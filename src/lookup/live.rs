@@ -1,23 +1,26 @@
 //! The facts of a running cluster: its registries and its objects.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use futures::join;
 use tokio::time::Instant;
 
 use super::cluster::{ClusterView, NamespaceState};
 use super::pull_secrets::Content;
 use super::registry::credentials::PodCredentials;
-use super::registry::{Part, RegistryClient};
+use super::registry::{ImageContent, Part, RegistryClient};
 use super::{Lookup, mode_of_label};
 use crate::config::NamespaceLabel;
 use crate::evidence::{
-    Evidence, Fact, Holder, ImageState, PullSecret, PullSecretState, Puller, Question, Unknown,
+    Evidence, Holder, ImageConfig, ImagePlatforms, ImageState, Listing, ObjectQuestion, Pull,
+    PullSecret, PullSecretState, Puller, Questions,
 };
 use crate::image::ImageReference;
+use crate::objects::{ArgoCdController, Row};
 use crate::review::Door;
+use crate::unknown::Unknown;
 
 /// Registries, and the cluster where there is one.
 #[derive(Clone)]
@@ -31,12 +34,53 @@ pub struct Live {
 }
 
 impl Lookup for Live {
-    async fn gather(&self, asked: BTreeSet<Question>, door: Door, by: Instant) -> Evidence {
-        let answers = asked.into_iter().map(async |question| {
-            let answer = self.answer(&question, door, by).await;
-            (question, answer)
+    async fn gather(&self, asked: Questions, door: Door, by: Instant) -> Evidence {
+        let Questions {
+            presence,
+            platforms,
+            configs,
+            pull_secrets,
+            memory,
+            objects,
+        } = asked;
+        let presence = presence.into_iter().map(async |asked| {
+            let answer = self.presence(&asked.0, door, by).await;
+            (asked, answer)
         });
-        join_all(answers).await.into_iter().collect()
+        let platforms = platforms.into_iter().map(async |asked| {
+            let answer = self.platforms(&asked.0, door, by).await;
+            (asked, answer)
+        });
+        let configs = configs.into_iter().map(async |asked| {
+            let answer = self.config(&asked.0, door, by).await;
+            (asked, answer)
+        });
+        let pull_secrets = pull_secrets.into_iter().map(async |asked| {
+            let answer = self.pull_secrets(&asked.0, by).await;
+            (asked, answer)
+        });
+        let (presence, platforms, configs, pull_secrets) = join!(
+            join_all(presence),
+            join_all(platforms),
+            join_all(configs),
+            join_all(pull_secrets),
+        );
+        let learnt = Unknown::Unavailable("only configured kills are known".to_owned());
+        let memory = memory.into_iter();
+        let objects = objects.into_iter();
+        Evidence {
+            presence: presence.into_iter().collect(),
+            platforms: platforms.into_iter().collect(),
+            configs: configs.into_iter().collect(),
+            pull_secrets: pull_secrets.into_iter().collect(),
+            memory: memory.map(|asked| (asked, Err(learnt.clone()))).collect(),
+            objects: objects
+                .map(|asked| {
+                    let answer = self.objects(&asked);
+                    (asked, answer)
+                })
+                .collect(),
+        }
     }
 
     fn label(&self, namespace: &str) -> NamespaceLabel {
@@ -54,51 +98,78 @@ impl Lookup for Live {
 }
 
 impl Live {
-    async fn answer(&self, question: &Question, door: Door, by: Instant) -> Result<Fact, Unknown> {
-        let cluster = || {
-            self.cluster
-                .as_ref()
-                .ok_or_else(|| Unknown::Unavailable("there is no cluster to ask".to_owned()))
-        };
-        match question {
-            Question::Image { image, puller } => {
-                let registry = self.registry()?;
-                let pod = self.credentials(puller.as_ref(), by).await?;
-                let mut state = registry.probe_for(image, &pod, door, by).await?;
-                if let ImageState::Missing(missing) = &mut state {
-                    missing.holder = self.holder(image);
-                }
-                Ok(Fact::Image(state))
-            }
-            Question::ImagePlatforms { image, puller } => {
-                let part = Part::Platforms;
-                self.content(image, part, puller.as_ref(), door, by).await
-            }
-            Question::ImageConfig { image, puller } => {
-                let part = Part::Config;
-                self.content(image, part, puller.as_ref(), door, by).await
-            }
-            Question::NodePlatforms => cluster()?.node_platforms().map(Fact::NodePlatforms),
-            Question::Definition { group, plural } => {
-                cluster()?.definition(group, plural).map(Fact::Definition)
-            }
-            Question::ArgoCdVersion => match &self.argocd_version {
-                Some(version) => Ok(Fact::Version(version.clone())),
-                None => cluster()?.argocd_version().map(Fact::Version),
-            },
-            Question::ArgoCdServerSideDiff => cluster()?.argocd_server_side_diff().map(Fact::Flag),
-            Question::MemoryHistory => Err(Unknown::Unavailable(
-                "only configured kills are known".to_owned(),
-            )),
-            Question::PullSecrets(puller) => {
-                let secrets = cluster()?.pull_secrets(puller, by).await?;
-                let secrets = secrets.into_iter().map(|(name, content)| PullSecret {
-                    name,
-                    state: content.map_or(PullSecretState::Absent, |content| content.state()),
-                });
-                Ok(Fact::PullSecrets(secrets.collect()))
-            }
+    async fn presence(&self, pull: &Pull, door: Door, by: Instant) -> Result<ImageState, Unknown> {
+        let registry = self.registry()?;
+        let pod = self.credentials(pull.puller.as_ref(), by).await?;
+        let mut state = registry.probe_for(&pull.image, &pod, door, by).await?;
+        if let ImageState::Missing(missing) = &mut state {
+            missing.holder = self.holder(&pull.image);
         }
+        Ok(state)
+    }
+
+    async fn platforms(
+        &self,
+        pull: &Pull,
+        door: Door,
+        by: Instant,
+    ) -> Result<ImagePlatforms, Unknown> {
+        match self.content(pull, Part::Platforms, door, by).await? {
+            ImageContent::Platforms(platforms) => Ok(platforms),
+            ImageContent::Config(_) => Err(Unknown::NotAsked),
+        }
+    }
+
+    async fn config(
+        &self,
+        pull: &Pull,
+        door: Door,
+        by: Instant,
+    ) -> Result<Arc<ImageConfig>, Unknown> {
+        match self.content(pull, Part::Config, door, by).await? {
+            ImageContent::Config(config) => Ok(config),
+            ImageContent::Platforms(_) => Err(Unknown::NotAsked),
+        }
+    }
+
+    async fn content(
+        &self,
+        pull: &Pull,
+        part: Part,
+        door: Door,
+        by: Instant,
+    ) -> Result<ImageContent, Unknown> {
+        let registry = self.registry()?;
+        let pod = self.credentials(pull.puller.as_ref(), by).await?;
+        let content = registry.content_for(&pull.image, part, &pod, door, by);
+        content.await
+    }
+
+    async fn pull_secrets(&self, puller: &Puller, by: Instant) -> Result<Vec<PullSecret>, Unknown> {
+        let secrets = self.cluster()?.pull_secrets(puller, by).await?;
+        let secrets = secrets.into_iter().map(|(name, content)| PullSecret {
+            name,
+            state: content.map_or(PullSecretState::Absent, |content| content.state()),
+        });
+        Ok(secrets.collect())
+    }
+
+    fn objects(&self, question: &ObjectQuestion) -> Result<Listing, Unknown> {
+        if let Some(version) = &self.argocd_version
+            && question.row() == Row::of::<ArgoCdController>()
+        {
+            let version = Ok(version.clone());
+            return Ok(Listing::of([(
+                "argocd.version",
+                ArgoCdController { version },
+            )]));
+        }
+        self.cluster()?.objects(question)
+    }
+
+    fn cluster(&self) -> Result<&ClusterView, Unknown> {
+        let cluster = self.cluster.as_ref();
+        cluster.ok_or_else(|| Unknown::Unavailable("there is no cluster to ask".to_owned()))
     }
 
     /// Who in the cluster has an image, by the name by which nodes are told to pull it.
@@ -109,19 +180,6 @@ impl Live {
         let registry = self.registry.as_deref();
         let told = registry.map(|registry| registry.rewritten(image));
         cluster.holder(&told.transpose()?.unwrap_or(Cow::Borrowed(image)))
-    }
-
-    async fn content(
-        &self,
-        image: &ImageReference,
-        part: Part,
-        puller: Option<&Puller>,
-        door: Door,
-        by: Instant,
-    ) -> Result<Fact, Unknown> {
-        let registry = self.registry()?;
-        let pod = self.credentials(puller, by).await?;
-        registry.content_for(image, part, &pod, door, by).await
     }
 
     fn registry(&self) -> Result<&RegistryClient, Unknown> {

@@ -2,10 +2,49 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
 use super::registry::credentials::{DockerConfig, Malformed, Origin};
 use crate::evidence::PullSecretState;
+use crate::objects::{ObjectName, Projection, ReadableKind};
+use crate::review::WatchedKind;
+use crate::tree::Node;
+use crate::unknown::Unknown;
+
+/// Secrets are in no table: of those in a cluster nothing is watched, and of those in files nothing is
+/// kept but this.
+impl Projection for PullSecretState {
+    const KINDS: &'static [ReadableKind] = &[ReadableKind {
+        kind: WatchedKind::namespaced("", "Secret", "secrets"),
+        versions: &["v1"],
+    }];
+
+    fn of(secret: Node<'_>, kind: WatchedKind) -> Result<Option<Self>, Unknown> {
+        let text = |pointer| secret.text_at(pointer);
+        let name = text("/metadata/name").unwrap_or_default();
+        let name = ObjectName::new(kind, text("/metadata/namespace"), name);
+        let namespace = name.namespace.as_deref().unwrap_or_default();
+        let kind = text("/type").unwrap_or_default();
+        let content = Content::read(namespace, &name.name, kind, &data(secret));
+        Ok(Some(content.state()))
+    }
+}
+
+/// The data of a Secret, as the API server stores it: what is written as text holds.
+fn data(secret: Node<'_>) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+    let fields = |key: &str| secret.get(key).into_iter().flat_map(Node::entries);
+    let encoded = fields("data").filter_map(|(key, value)| {
+        let value = BASE64_STANDARD.decode(value.as_str()?).ok()?;
+        Some((key.to_owned(), Zeroizing::new(value)))
+    });
+    let plain = fields("stringData").filter_map(|(key, value)| {
+        let value = value.as_str()?.as_bytes().to_vec();
+        Some((key.to_owned(), Zeroizing::new(value)))
+    });
+    encoded.chain(plain).collect()
+}
 
 /// What a Secret is to kubelet that pulls an image (Kubernetes 1.37,
 /// pkg/credentialprovider/secrets `MakeDockerKeyring`).

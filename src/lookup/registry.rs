@@ -44,7 +44,7 @@ use tokio::time::Instant;
 use self::answers::Answer;
 use self::chain::Asking;
 use self::content::Contents;
-pub use self::content::Part;
+pub use self::content::{ImageContent, Part};
 use self::credentials::{Credential, Fingerprint, Fingerprints, OwnCredentials, PodCredentials};
 use self::errands::Errands;
 use self::hosts::{Files, Hosts, Link};
@@ -58,7 +58,7 @@ use self::token::Tokens;
 pub use self::transport::ClientError;
 use self::transport::Transport;
 use crate::config::Config;
-use crate::evidence::{Fact, ImageState, Unknown};
+use crate::evidence::{ImageState, Unknown};
 use crate::image::ImageReference;
 use crate::report::metrics::{Metrics, RegistryLabel, RegistryLabels};
 use crate::review::Door;
@@ -208,7 +208,7 @@ impl RegistryClient {
         pod: &PodCredentials,
         door: Door,
         by: Instant,
-    ) -> Result<Fact, Unknown> {
+    ) -> Result<ImageContent, Unknown> {
         let image = self.rewritten(image)?;
         self.0.content(&image, part, pod, door, by).await
     }

@@ -150,6 +150,8 @@ pub struct Metrics {
     pub registry_ratelimit_remaining: Family<RegistryLabel, Gauge>,
     /// 1 where a kind that guardrails ask for can be listed, else 0.
     pub kind_available: Family<ResourceLabel, Gauge>,
+    /// Objects that guardrails ask for and that could not be read, each time they were shown.
+    pub objects_unreadable: Family<ResourceLabel, Counter>,
     /// Requests turned away before they were judged.
     pub shed: Family<ReasonLabel, Counter>,
     /// Open connections to the webhook.
@@ -199,6 +201,7 @@ impl Default for Metrics {
             registry_left_alone: Family::default(),
             registry_ratelimit_remaining: Family::default(),
             kind_available: Family::default(),
+            objects_unreadable: Family::default(),
             shed: Family::default(),
             connections: Gauge::default(),
             handshake_failures: Counter::default(),
@@ -231,6 +234,7 @@ impl Default for Metrics {
             "registry_left_alone", "1 where a host is not asked for a while: it failed, or wanted rest", registry_left_alone;
             "registry_ratelimit_remaining", "Requests that a host still gives, as it said last", registry_ratelimit_remaining;
             "kind_available", "Whether a kind that guardrails ask for can be listed", kind_available;
+            "objects_unreadable", "Objects that guardrails ask for and that could not be read", objects_unreadable;
             "requests_shed", "Requests turned away before they were judged", shed;
             "connections", "Open connections to the webhook", connections;
             "tls_handshake_failures", "TLS handshakes that failed", handshake_failures;

@@ -17,7 +17,7 @@ use self::built_in::BUILT_IN;
 use self::image_path::{ImagePath, InvalidPath, Walk};
 use super::workload::{ImageUse, WORKLOADS};
 use super::{Review, Subject, WatchedKind};
-use crate::evidence::Unknown;
+use crate::unknown::Unknown;
 
 /// Kinds that an operator may add. Each costs a watch at the API server.
 const MOST_KINDS: usize = 64;
@@ -189,11 +189,7 @@ impl CustomResources {
         let mut kinds = self.kinds.iter_mut();
         let known = kinds.find(|known| known.kind.group == group && known.kind.kind == kind);
         let Some(known) = known else {
-            let kind = WatchedKind {
-                group: kept(group),
-                kind: kept(kind),
-                plural: kept(plural),
-            };
+            let kind = WatchedKind::namespaced(kept(group), kept(kind), kept(plural));
             self.added.push(kind);
             self.kinds.push(CustomResource {
                 kind,

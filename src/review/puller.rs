@@ -1,8 +1,8 @@
 //! What a pod says that decides with which credentials its images are pulled.
 
 use super::Review;
-use crate::evidence::{Puller, Unknown};
 use crate::tree::Node;
+use crate::unknown::Unknown;
 
 /// The service account of a pod that names none (Kubernetes,
 /// plugin/pkg/admission/serviceaccount `DefaultServiceAccountName`).
@@ -13,6 +13,17 @@ const MOST_PULL_SECRETS: usize = 16;
 
 /// Bytes of the name of a pull secret or a service account: those of a DNS subdomain (RFC 1123).
 const LONGEST_OBJECT_NAME: usize = 253;
+
+/// A pod for which a node pulls images, as far as it decides with which pull secrets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Puller {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account, whose pull secrets count if it names none itself.
+    pub service_account: String,
+    /// The pull secrets that it names itself, as written: an empty name names none.
+    pub named: Vec<String>,
+}
 
 impl Review {
     /// What the pods say that decides with which pull secrets their images are pulled.

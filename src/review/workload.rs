@@ -4,50 +4,60 @@ use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use super::{Review, WatchedKind};
-use crate::evidence::Unknown;
 use crate::image::{DEFAULT_TAG, ImageReference, InvalidReference};
 use crate::tree::Node;
+use crate::unknown::Unknown;
 
-/// The kinds that carry a pod template, and Pods themselves, with where the PodSpec lies.
-const TEMPLATES: &[(WatchedKind, &str)] = &[
-    (kind("", "Pod", "pods"), "/spec"),
-    (
-        kind("", "ReplicationController", "replicationcontrollers"),
-        TEMPLATE,
-    ),
-    (kind("apps", "Deployment", "deployments"), TEMPLATE),
-    (kind("apps", "ReplicaSet", "replicasets"), TEMPLATE),
-    (kind("apps", "StatefulSet", "statefulsets"), TEMPLATE),
-    (kind("apps", "DaemonSet", "daemonsets"), TEMPLATE),
-    (kind("batch", "Job", "jobs"), TEMPLATE),
-    (
-        kind("batch", "CronJob", "cronjobs"),
-        "/spec/jobTemplate/spec/template/spec",
-    ),
-    (kind("argoproj.io", "Rollout", "rollouts"), TEMPLATE),
+/// A kind whose objects describe pods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Template {
+    pub(crate) kind: WatchedKind,
+    /// The versions in which it is served.
+    pub(crate) versions: &'static [&'static str],
+    /// Where the PodSpec lies.
+    pod_spec: &'static str,
+}
+
+/// The kinds that carry a pod template, and Pods themselves.
+pub(crate) const TEMPLATES: &[Template] = &[
+    Template {
+        pod_spec: "/spec",
+        ..template("", "Pod", "pods")
+    },
+    template("", "ReplicationController", "replicationcontrollers"),
+    template("apps", "Deployment", "deployments"),
+    template("apps", "ReplicaSet", "replicasets"),
+    template("apps", "StatefulSet", "statefulsets"),
+    template("apps", "DaemonSet", "daemonsets"),
+    template("batch", "Job", "jobs"),
+    Template {
+        pod_spec: "/spec/jobTemplate/spec/template/spec",
+        ..template("batch", "CronJob", "cronjobs")
+    },
+    Template {
+        versions: &["v1alpha1"],
+        ..template("argoproj.io", "Rollout", "rollouts")
+    },
 ];
 
-/// Where the PodSpec lies in most of them.
-const TEMPLATE: &str = "/spec/template/spec";
+const fn template(group: &'static str, kind: &'static str, plural: &'static str) -> Template {
+    Template {
+        kind: WatchedKind::namespaced(group, kind, plural),
+        versions: &["v1"],
+        pod_spec: "/spec/template/spec",
+    }
+}
 
 /// Every kind in which [`Review::containers`] finds something.
 pub const WORKLOADS: &[WatchedKind] = &{
-    let mut kinds = [kind("", "", ""); TEMPLATES.len()];
+    let mut kinds = [TEMPLATES[0].kind; TEMPLATES.len()];
     let mut index = 0;
     while index < TEMPLATES.len() {
-        kinds[index] = TEMPLATES[index].0;
+        kinds[index] = TEMPLATES[index].kind;
         index += 1;
     }
     kinds
 };
-
-const fn kind(group: &'static str, kind: &'static str, plural: &'static str) -> WatchedKind {
-    WatchedKind {
-        group,
-        kind,
-        plural,
-    }
-}
 
 /// Where a container has its memory limit.
 const MEMORY_LIMIT: &str = "/resources/limits/memory";
@@ -233,23 +243,7 @@ impl Review {
     /// # Errors
     /// [`Unknown::Unreadable`] where something else lies on the way to it.
     pub fn pod_spec(&self) -> Result<Option<(&'static str, Node<'_>)>, Unknown> {
-        let mut templates = TEMPLATES.iter();
-        let template = templates.find(|(kind, _)| self.subject.is(kind.group, kind.kind));
-        let Some((_, pointer)) = template else {
-            return Ok(None);
-        };
-        let mut here = self.root();
-        let mut passed = 0;
-        for key in pointer[1..].split('/') {
-            passed += 1 + key.len();
-            here = match here.get(key) {
-                None => return Ok(None),
-                Some(next) if next.is_null() => return Ok(None),
-                Some(next) if next.is_map() => next,
-                Some(_) => return Err(Unknown::unreadable(&pointer[..passed], "is no object")),
-            };
-        }
-        Ok(Some((pointer, here)))
+        pod_spec(&self.subject.group, &self.subject.kind, self.root())
     }
 
     /// All containers: init containers and sidecars, ephemeral and ordinary ones.
@@ -278,6 +272,32 @@ impl Review {
         });
         made.as_ref().map_err(Clone::clone)
     }
+}
+
+/// The PodSpec of an object of this group and kind; see [`Review::pod_spec`].
+pub(crate) fn pod_spec<'t>(
+    group: &str,
+    kind: &str,
+    object: Node<'t>,
+) -> Result<Option<(&'static str, Node<'t>)>, Unknown> {
+    let mut templates = TEMPLATES.iter();
+    let template =
+        templates.find(|template| (template.kind.group, template.kind.kind) == (group, kind));
+    let Some(Template { pod_spec, .. }) = template else {
+        return Ok(None);
+    };
+    let mut here = object;
+    let mut passed = 0;
+    for key in pod_spec[1..].split('/') {
+        passed += 1 + key.len();
+        here = match here.get(key) {
+            None => return Ok(None),
+            Some(next) if next.is_null() => return Ok(None),
+            Some(next) if next.is_map() => next,
+            Some(_) => return Err(Unknown::unreadable(&pod_spec[..passed], "is no object")),
+        };
+    }
+    Ok(Some((pod_spec, here)))
 }
 
 // === impl Pod ===

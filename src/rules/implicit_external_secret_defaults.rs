@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 
 use super::catalogue::Entry;
 use super::schema_defaults::{self, Place};
-use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
+use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::config::ExternalSecretDefaults;
 use crate::duration;
-use crate::evidence::{Evidence, Question, Unknown};
+use crate::evidence::{Evidence, Questions, Unknown};
+use crate::objects::{Definition, Reads};
 use crate::review::{Door, Operation, Review, WatchedKind, patch};
 use crate::tree::Node;
 use author::Author;
 
-const GROUP: &str = "external-secrets.io";
-const PLURAL: &str = "externalsecrets";
+const DEFINITION: &str = "externalsecrets.external-secrets.io";
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -30,16 +30,13 @@ pub(super) const RULE: Entry = Entry {
         name: "implicit-external-secret-defaults",
         summary: "an ExternalSecret that leaves fields to defaults that Git does not show",
         incident: "S2",
-        watches: &[WatchedKind {
-            group: GROUP,
-            kind: "ExternalSecret",
-            plural: PLURAL,
-        }],
+        watches: &[WatchedKind::namespaced(
+            "external-secrets.io",
+            "ExternalSecret",
+            "externalsecrets",
+        )],
         repairs: true,
-        reads: &[Reads::Definition {
-            group: GROUP,
-            plural: PLURAL,
-        }],
+        reads: &[Reads::named::<Definition>(DEFINITION)],
         settings: &["defaults"],
         page: include_str!("../../docs/rules/implicit-external-secret-defaults.md"),
     },
@@ -79,18 +76,16 @@ const CREATION_POLICIES: &[&str] = &["Owner", "Orphan", "Merge", "None"];
 const DELETION_POLICIES: &[&str] = &["Retain", "Delete", "Merge"];
 
 impl Rule for ImplicitExternalSecretDefaults {
-    fn questions(&self, review: &Review) -> Vec<Question> {
-        if review.door != Door::Files && self.left_to_the_organisation(review).is_empty() {
-            return Vec::new();
+    fn questions(&self, review: &Review) -> Questions {
+        let mut questions = Questions::default();
+        if review.door == Door::Files || !self.left_to_the_organisation(review).is_empty() {
+            questions.ask(&schema_defaults::definition(DEFINITION));
         }
-        vec![Question::Definition {
-            group: GROUP.to_owned(),
-            plural: PLURAL.to_owned(),
-        }]
+        questions
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
-        let definition = evidence.definition(GROUP, PLURAL).and_then(|definition| {
+        let definition = schema_defaults::spec(DEFINITION, evidence).and_then(|definition| {
             let version = &review.subject.version;
             schema_defaults::schema(definition, version).ok_or_else(|| {
                 Unknown::Unavailable(format!(
@@ -398,19 +393,17 @@ mod tests {
     use super::super::schema_defaults::tests::external_secret;
     use super::*;
     use crate::config::RuleSettings;
-    use crate::evidence::Fact;
+    use crate::evidence::Listing;
 
     const ALL_WRITTEN: &str = r#"{"target": {"creationPolicy": "Owner", "deletionPolicy": "Retain"},
         "refreshInterval": "1h0m0s"}"#;
 
     fn evidence(definition: Value) -> Evidence {
-        let question = Question::Definition {
-            group: GROUP.to_owned(),
-            plural: PLURAL.to_owned(),
-        };
-        [(question, Ok(Fact::Definition(Arc::new(definition))))]
-            .into_iter()
-            .collect()
+        let mut evidence = Evidence::default();
+        let question = schema_defaults::definition(DEFINITION);
+        let definition = Listing::of([(DEFINITION, Definition(definition))]);
+        evidence.objects.insert(question.into(), Ok(definition));
+        evidence
     }
 
     fn build(defaults: Value) -> Result<Box<dyn Rule>, String> {
@@ -564,7 +557,7 @@ mod tests {
     fn case_19_admission_writes_no_default_of_the_definition() {
         let review = at_admission(&json!({"name": "db"}), &crd_defaults());
         let rule = build(json!({})).unwrap();
-        assert_eq!(rule.questions(&review), []);
+        assert!(rule.questions(&review).is_empty());
         let judgement = rule.judge(&review, &evidence(external_secret("1.2.0")));
         assert_eq!(judgement, Judgement::default());
     }

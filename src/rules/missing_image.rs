@@ -14,12 +14,13 @@ use std::collections::BTreeSet;
 
 use super::catalogue::Entry;
 use super::nearest_tag::nearest;
-use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
+use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{
-    Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, Platform, Puller, Question,
-    Unknown,
+    Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, ObjectsOf, Platform,
+    PlatformsOf, PresenceOf, Pull, PullSecretsOf, Puller, Questions, Unknown,
 };
 use crate::image::ImageReference;
+use crate::objects::{NodeState, PodImages, Reads};
 use crate::review::custom_resource::{CUSTOM_RESOURCES, CustomResource, CustomResources};
 use crate::review::workload::{ImageUse, WORKLOADS};
 use crate::review::{Review, WatchedKind};
@@ -32,7 +33,7 @@ pub(super) const RULE: Entry = Entry {
         incident: "S8",
         watches: WATCHES,
         repairs: false,
-        reads: &[Reads::Images],
+        reads: &[Reads::all::<NodeState>(), Reads::all::<PodImages>()],
         settings: &["customResources", "platforms", "pullSecrets"],
         page: include_str!("../../docs/rules/missing-image.md"),
     },
@@ -121,7 +122,6 @@ impl MissingImage {
         review: &Review,
         evidence: &Evidence,
     ) -> Result<Option<Finding>, Unknown> {
-        let puller = wanted.puller.as_ref();
         let finding = |certainty, message: String, help: String| Finding {
             certainty,
             path: image.pointer(),
@@ -145,14 +145,18 @@ impl MissingImage {
             }
         };
         let reference = written.pulled();
-        match evidence.image(&reference, puller)? {
+        let pull = Pull {
+            image: reference.clone(),
+            puller: wanted.puller.clone(),
+        };
+        match evidence.get(&PresenceOf(pull.clone()))? {
             ImageState::Exists if self.compares_platforms_of(wanted) => {
-                let platforms = evidence.image_platforms(&reference, puller)?;
+                let platforms = evidence.get(&PlatformsOf(pull))?;
                 let ImagePlatforms::Only(built) = platforms else {
                     return Ok(None);
                 };
-                let nodes = evidence.node_platforms()?;
-                let explained = explain_platforms(image, &reference, built, nodes, review);
+                let nodes = evidence.get(&ObjectsOf::<NodeState>::all())?.platforms()?;
+                let explained = explain_platforms(image, &reference, built, &nodes, review);
                 Ok(explained.map(|(message, help)| finding(Certainty::Likely, message, help)))
             }
             ImageState::Exists => Ok(None),
@@ -210,25 +214,27 @@ impl Rule for MissingImage {
         self.custom_resources.added()
     }
 
-    fn questions(&self, review: &Review) -> Vec<Question> {
+    fn questions(&self, review: &Review) -> Questions {
+        let mut questions = Questions::default();
         let Ok(wanted) = self.wanted(review) else {
-            return Vec::new();
+            return questions;
         };
         let compares_platforms = self.compares_platforms_of(&wanted);
         let Wanted { images, puller, .. } = wanted;
         let images = images.iter();
         let references = images.filter_map(|image| image.reference.as_ref().ok());
-        let mut questions = Vec::new();
         for image in references.map(ImageReference::pulled) {
             let puller = puller.clone();
+            let pull = Pull { image, puller };
             if compares_platforms {
-                let (image, puller) = (image.clone(), puller.clone());
-                questions.push(Question::ImagePlatforms { image, puller });
-                questions.push(Question::NodePlatforms);
+                questions.ask(&PlatformsOf(pull.clone()));
+                questions.ask(&ObjectsOf::<NodeState>::all());
             }
-            questions.push(Question::Image { image, puller });
+            questions.ask(&PresenceOf(pull));
         }
-        questions.extend(puller.map(Question::PullSecrets));
+        if let Some(puller) = puller {
+            questions.ask(&PullSecretsOf(puller));
+        }
         questions
     }
 

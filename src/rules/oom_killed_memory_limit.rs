@@ -7,7 +7,9 @@ use std::borrow::Cow;
 
 use super::catalogue::Entry;
 use super::{Certainty, Finding, Judgement, Meta, Rule};
-use crate::evidence::{Evidence, MemoryOutcome, MemoryRecord, Question, Scalar, Unknown};
+use crate::evidence::{
+    Evidence, MemoryOf, MemoryOutcome, MemoryRecord, Questions, Scalar, Unknown,
+};
 use crate::image::ImageReference;
 use crate::quantity::{Quantity, display_bytes};
 use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
@@ -43,12 +45,12 @@ struct OomKilledMemoryLimit {
 }
 
 impl Rule for OomKilledMemoryLimit {
-    fn questions(&self, review: &Review) -> Vec<Question> {
-        if limits(review).is_empty() {
-            Vec::new()
-        } else {
-            vec![Question::MemoryHistory]
+    fn questions(&self, review: &Review) -> Questions {
+        let mut questions = Questions::default();
+        if !limits(review).is_empty() {
+            questions.ask(&history(review));
         }
+        questions
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
@@ -58,9 +60,9 @@ impl Rule for OomKilledMemoryLimit {
         };
         let before = review.replaced().map(limits).unwrap_or_default();
         // Kills named in the configuration count whatever else is known.
-        let learnt = evidence.memory().unwrap_or_default();
+        let learnt = evidence.get(&history(review)).into_iter();
         let learnt = learnt
-            .iter()
+            .flat_map(|records| records.iter())
             .filter_map(|record| Row::of(Cow::Borrowed(record)).ok());
         let learnt: Vec<Row<'_>> = learnt.collect();
         let rows: Vec<&Row<'_>> = self.known.iter().chain(&learnt).collect();
@@ -77,6 +79,15 @@ impl Rule for OomKilledMemoryLimit {
                 (container.name, Ok::<_, Unknown>(finding))
             })
             .collect()
+    }
+}
+
+/// The question for what happened to the containers of this workload.
+fn history(review: &Review) -> MemoryOf {
+    let subject = &review.subject;
+    MemoryOf {
+        namespace: subject.namespace.clone().unwrap_or_default(),
+        owner: format!("{}/{}", subject.kind, subject.name),
     }
 }
 
@@ -292,7 +303,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::evidence::Fact;
 
     fn deployment(limit: &str) -> Value {
         json!({
@@ -319,10 +329,9 @@ mod tests {
 
     fn certainty(review: &Review, rows: Vec<MemoryRecord>) -> Option<Certainty> {
         let mut evidence = Evidence::default();
-        evidence.insert(
-            Question::MemoryHistory,
-            Ok(Fact::Memory(std::sync::Arc::new(rows))),
-        );
+        evidence
+            .memory
+            .insert(history(review), Ok(std::sync::Arc::new(rows)));
         let rule = OomKilledMemoryLimit { known: Vec::new() };
         rule.judge(review, &evidence)
             .findings

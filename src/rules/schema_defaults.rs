@@ -9,8 +9,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use crate::evidence::{Evidence, ObjectOf};
+use crate::objects::Definition;
 use crate::review::patch::escape;
 use crate::tree::Node;
+use crate::unknown::Unknown;
 
 /// One step from an object towards a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,21 @@ pub(super) struct LeftOut {
     pub(super) place: Place,
     /// What is written there, complete.
     pub(super) value: Value,
+}
+
+/// The question for the definition of this name.
+pub(super) fn definition(name: &str) -> ObjectOf<Definition> {
+    ObjectOf::named(None, name)
+}
+
+/// The spec of the definition of this name.
+///
+/// # Errors
+/// It is not there, or cannot be seen.
+pub(super) fn spec<'e>(name: &str, evidence: &'e Evidence) -> Result<&'e Value, Unknown> {
+    let found = evidence.get(&definition(name))?;
+    let absent = || Unknown::Unavailable(format!("there is no CustomResourceDefinition {name}"));
+    found.map(|definition| &definition.0).ok_or_else(absent)
 }
 
 /// The schema of a served version.

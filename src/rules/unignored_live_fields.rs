@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 
 use super::catalogue::Entry;
 use super::schema_defaults::{self, ListDefault, Step};
-use super::{Certainty, Finding, Judgement, Meta, Reads, Rule};
-use crate::evidence::{Evidence, Question, Unknown};
+use super::{Certainty, Finding, Judgement, Meta, Rule, argocd};
+use crate::evidence::{Evidence, ObjectsOf, Questions, Unknown};
+use crate::objects::{ArgoCdController, ArgoCdParameters, Definition, Reads};
 use crate::review::{Review, WatchedKind, patch};
 use crate::tree::Node;
 
 const SECRETS_GROUP: &str = "external-secrets.io";
-const SECRETS_PLURAL: &str = "externalsecrets";
+const SECRETS_DEFINITION: &str = "externalsecrets.external-secrets.io";
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -28,18 +29,16 @@ pub(super) const RULE: Entry = Entry {
         name: "unignored-live-fields",
         summary: "an Application that Argo CD shows as OutOfSync for fields that the cluster writes",
         incident: "S2, S3",
-        watches: &[WatchedKind {
-            group: "argoproj.io",
-            kind: "Application",
-            plural: "applications",
-        }],
+        watches: &[WatchedKind::namespaced(
+            "argoproj.io",
+            "Application",
+            "applications",
+        )],
         repairs: true,
         reads: &[
-            Reads::Definition {
-                group: SECRETS_GROUP,
-                plural: SECRETS_PLURAL,
-            },
-            Reads::ArgoCd,
+            Reads::named::<Definition>(SECRETS_DEFINITION),
+            Reads::all::<ArgoCdController>(),
+            Reads::all::<ArgoCdParameters>(),
         ],
         settings: &[],
         page: include_str!("../../docs/rules/unignored-live-fields.md"),
@@ -83,18 +82,15 @@ struct Field {
 }
 
 impl Rule for UnignoredLiveFields {
-    fn questions(&self, review: &Review) -> Vec<Question> {
-        let mut questions = Vec::new();
+    fn questions(&self, review: &Review) -> Questions {
+        let mut questions = Questions::default();
         let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
         if secrets || services {
-            questions.push(Question::ArgoCdVersion);
+            questions.ask(&ObjectsOf::<ArgoCdController>::all());
         }
         if secrets {
-            questions.push(Question::ArgoCdServerSideDiff);
-            questions.push(Question::Definition {
-                group: SECRETS_GROUP.to_owned(),
-                plural: SECRETS_PLURAL.to_owned(),
-            });
+            questions.ask(&ObjectsOf::<ArgoCdParameters>::all());
+            questions.ask(&schema_defaults::definition(SECRETS_DEFINITION));
         }
         questions
     }
@@ -104,7 +100,7 @@ impl Rule for UnignoredLiveFields {
         if !(secrets || services) {
             return Judgement::default();
         }
-        let version = match evidence.argocd_version().and_then(Version::parse) {
+        let version = match argocd::version(evidence).and_then(Version::parse) {
             Ok(version) => version,
             Err(reason) => return Judgement::abstain("the Application", reason),
         };
@@ -168,14 +164,14 @@ fn defaults_of_external_secrets(
 ) -> Result<Option<LiveFields>, Unknown> {
     // The Application can switch off what is on for all.
     if !has_compare_option(review, "ServerSideDiff=false") {
-        match evidence.argocd_server_side_diff() {
+        match argocd::server_side_diff(evidence) {
             Ok(true) => return Ok(None),
             // Where nobody says otherwise, Argo CD's own default holds: it is off.
             Ok(false) | Err(Unknown::NotAsked | Unknown::Unavailable(_)) => {}
             Err(reason) => return Err(reason),
         }
     }
-    let definition = evidence.definition(SECRETS_GROUP, SECRETS_PLURAL)?;
+    let definition = schema_defaults::spec(SECRETS_DEFINITION, evidence)?;
     let fields: Vec<_> = schema_defaults::in_list_items(definition)
         .into_iter()
         .map(|ListDefault { steps, value }| Field {
@@ -350,30 +346,42 @@ mod tests {
 
     use super::super::schema_defaults::tests::external_secret;
     use super::*;
-    use crate::evidence::Fact;
+    use crate::evidence::{Listing, ObjectQuestion};
 
     /// What is known: Argo CD's version, its server-side diff, and the definition of a release.
     fn evidence(version: &str, diff: Option<bool>, release: Option<&str>) -> Evidence {
         let mut evidence = Evidence::default();
-        evidence.insert(
-            Question::ArgoCdVersion,
-            Ok(Fact::Version(version.to_owned())),
-        );
-        if let Some(diff) = diff {
-            evidence.insert(Question::ArgoCdServerSideDiff, Ok(Fact::Flag(diff)));
+        let objects = &mut evidence.objects;
+        objects.insert(controllers(), Ok(one_controller(version)));
+        if let Some(server_side_diff) = diff {
+            let found = ArgoCdParameters { server_side_diff };
+            objects.insert(parameters(), Ok(Listing::of([("parameters", found)])));
         }
         if let Some(release) = release {
-            let definition = Fact::Definition(Arc::new(external_secret(release)));
-            evidence.insert(definition_question(), Ok(definition));
+            objects.insert(definition(), Ok(one_definition(external_secret(release))));
         }
         evidence
     }
 
-    fn definition_question() -> Question {
-        Question::Definition {
-            group: SECRETS_GROUP.to_owned(),
-            plural: SECRETS_PLURAL.to_owned(),
-        }
+    fn controllers() -> ObjectQuestion {
+        ObjectsOf::<ArgoCdController>::all().into()
+    }
+
+    fn one_controller(version: &str) -> Listing {
+        let version = Ok(version.to_owned());
+        Listing::of([("controller", ArgoCdController { version })])
+    }
+
+    fn parameters() -> ObjectQuestion {
+        ObjectsOf::<ArgoCdParameters>::all().into()
+    }
+
+    fn definition() -> ObjectQuestion {
+        schema_defaults::definition(SECRETS_DEFINITION).into()
+    }
+
+    fn one_definition(spec: Value) -> Listing {
+        Listing::of([(SECRETS_DEFINITION, Definition(spec))])
     }
 
     fn usual() -> Evidence {
@@ -545,14 +553,14 @@ mod tests {
         let mut review = with_api_service(application());
         let owners = json!([{"kind": "ApplicationSet", "name": "all"}]);
         review.edit(|object| object["metadata"]["ownerReferences"] = owners);
-        assert_eq!(UnignoredLiveFields.questions(&review), []);
+        assert!(UnignoredLiveFields.questions(&review).is_empty());
         assert_eq!(judge(&review, &usual()), Judgement::default());
     }
 
     #[test]
     fn case_28_without_server_side_apply_all_is_in_sync() {
         let review = without_server_side_apply(application());
-        assert_eq!(UnignoredLiveFields.questions(&review), []);
+        assert!(UnignoredLiveFields.questions(&review).is_empty());
         assert_eq!(judge(&review, &usual()), Judgement::default());
     }
 
@@ -594,10 +602,8 @@ mod tests {
     #[test]
     fn a_definition_without_defaults_in_lists_needs_nothing() {
         let mut evidence = usual();
-        evidence.insert(
-            definition_question(),
-            Ok(Fact::Definition(Arc::new(json!({"versions": []})))),
-        );
+        let empty = one_definition(json!({"versions": []}));
+        evidence.objects.insert(definition(), Ok(empty));
         assert_eq!(judge(&application(), &evidence), Judgement::default());
     }
 
@@ -664,10 +670,9 @@ mod tests {
     #[test]
     fn case_40_s03_the_status_of_an_api_service_is_ignored_before_3_0() {
         let review = without_server_side_apply(with_api_service(application()));
-        assert_eq!(
-            UnignoredLiveFields.questions(&review),
-            [Question::ArgoCdVersion]
-        );
+        let mut only_the_version = Questions::default();
+        only_the_version.ask(&ObjectsOf::<ArgoCdController>::all());
+        assert_eq!(UnignoredLiveFields.questions(&review), only_the_version);
         let list = repaired(&review, &evidence("v2.10.0", None, None));
         let entry = json!({"group": "apiregistration.k8s.io", "kind": "APIService", "jsonPointers": ["/status"]});
         assert_eq!(list, json!([entry]));
@@ -710,14 +715,8 @@ mod tests {
     fn an_unknown_version_is_no_reason_to_act() {
         for version in [None, Some("latest"), Some("v2"), Some("")] {
             let mut evidence = usual();
-            if let Some(version) = version {
-                evidence.insert(
-                    Question::ArgoCdVersion,
-                    Ok(Fact::Version(version.to_owned())),
-                );
-            } else {
-                evidence.insert(Question::ArgoCdVersion, Err(Unknown::NotSynced));
-            }
+            let answer = version.map(one_controller).ok_or(Unknown::NotSynced);
+            evidence.objects.insert(controllers(), answer);
             let judgement = judge(&application(), &evidence);
             assert_eq!(
                 (judgement.findings.len(), judgement.abstained.len()),
@@ -730,9 +729,9 @@ mod tests {
     #[test]
     fn half_a_list_is_added_only_where_the_rest_will_stay_unknown() {
         let review = with_api_service(application());
-        let patches = |question: Question, reason: Unknown| {
+        let patches = |question: ObjectQuestion, reason: Unknown| {
             let mut evidence = usual();
-            evidence.insert(question, Err(reason));
+            evidence.objects.insert(question, Err(reason));
             let judgement = judge(&review, &evidence);
             assert_eq!(
                 (judgement.findings.len(), judgement.abstained.len()),
@@ -741,13 +740,15 @@ mod tests {
             judgement.findings[0].fix.is_some()
         };
         let absent = Unknown::Unavailable("not installed".to_owned());
-        assert!(patches(definition_question(), absent));
+        assert!(patches(definition(), absent));
         for soon_known in [Unknown::NotSynced, Unknown::NotAsked] {
-            assert!(!patches(definition_question(), soon_known));
+            assert!(!patches(definition(), soon_known));
         }
-        assert!(!patches(Question::ArgoCdServerSideDiff, Unknown::TimedOut));
+        assert!(!patches(parameters(), Unknown::TimedOut));
         let mut evidence = usual();
-        evidence.insert(Question::ArgoCdServerSideDiff, Err(Unknown::NotAsked));
+        evidence
+            .objects
+            .insert(parameters(), Err(Unknown::NotAsked));
         repaired(&review, &evidence);
     }
 

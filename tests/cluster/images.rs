@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forestall::evidence::{Holder, Unknown};
 use forestall::image::ImageReference;
-use forestall::rules::Reads;
+use forestall::objects::{NodeState, PodImages, Reads};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -15,6 +15,9 @@ use crate::control_plane::{ControlPlane, Output, eventually, run};
 use crate::registry_server::Registry;
 use crate::site::{Reach, Scope, Site, deployment, pod};
 use crate::view::{self, Line, QUICK, State, available, listed};
+
+/// Who has images.
+const IMAGES: &[Reads] = &[Reads::all::<NodeState>(), Reads::all::<PodImages>()];
 
 /// A registry with one tag, and the configuration by which it is asked.
 fn registry() -> (Registry, String) {
@@ -271,7 +274,7 @@ fn registry_case_102_an_image_volume_is_judged() {
 async fn who_has_an_image_is_followed_and_an_ended_pod_has_none() {
     let cluster = ControlPlane::shared();
     let namespace = cluster.namespace();
-    let (view, metrics) = listed(cluster.client().await, &[Reads::Images], QUICK).await;
+    let (view, metrics) = listed(cluster.client().await, IMAGES, QUICK).await;
     assert!(available(&metrics, "pods", 1), "{}", metrics.encode());
     let reference = ImageReference::parse(&image("followed")).unwrap();
     let holder = || view.holder(&reference);
@@ -306,13 +309,13 @@ async fn before_the_first_list_it_is_unknown_who_has_an_image() {
         ..QUICK
     };
     let reference = ImageReference::parse(&image("unlisted")).unwrap();
-    let (view, _) = listed(line.client(), &[Reads::Images], patience).await;
+    let (view, _) = listed(line.client(), IMAGES, patience).await;
     assert_eq!(view.holder(&reference), Err(Unknown::NotSynced));
     line.set(State::Open);
     view::eventually("the lists", || view.holder(&reference) == Ok(None)).await;
 
     // A guardrail that was off at the start finds out from its first question on.
-    let (view, metrics) = listed(cluster.client().await, &[], QUICK).await;
+    let (view, metrics) = view::listed_and_later(cluster.client().await, &[], IMAGES, QUICK).await;
     assert!(!metrics.encode().contains("resource=\"pods\""));
     assert_eq!(view.holder(&reference), Err(Unknown::NotSynced));
     view::eventually("the lists", || view.holder(&reference) == Ok(None)).await;
@@ -324,7 +327,7 @@ async fn what_may_not_be_listed_has_no_image() {
     let mut config = cluster.config().await;
     config.auth_info.impersonate = Some("system:serviceaccount:nowhere:nobody".to_owned());
     let client = Client::try_from(config).unwrap();
-    let (view, metrics) = listed(client, &[Reads::Images], QUICK).await;
+    let (view, metrics) = listed(client, IMAGES, QUICK).await;
     let reference = ImageReference::parse(&image("forbidden")).unwrap();
     assert_eq!(view.holder(&reference), Ok(None));
     assert!(available(&metrics, "nodes", 0), "{}", metrics.encode());

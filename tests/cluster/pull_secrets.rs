@@ -1,13 +1,12 @@
 //! The pull secrets of workloads, read from a real API server and shown to a real registry.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forestall::config::Config;
-use forestall::evidence::{Evidence, PullSecret, PullSecretState, Puller, Question, Unknown};
+use forestall::evidence::{PullSecret, PullSecretState, PullSecretsOf, Puller, Questions, Unknown};
 use forestall::lookup::Lookup as _;
 use forestall::lookup::cluster::ClusterView;
 use forestall::lookup::live::Live;
@@ -205,12 +204,12 @@ async fn pull_secrets(client: Client, puller: &Puller) -> Result<Vec<PullSecret>
         cluster: Some(view),
         argocd_version: None,
     };
-    let question = Question::PullSecrets(puller.clone());
+    let question = PullSecretsOf(puller.clone());
+    let mut asked = Questions::default();
+    asked.ask(&question);
     let by = Instant::now() + Duration::from_secs(20);
-    let evidence: Evidence = live
-        .gather(BTreeSet::from([question]), Door::Admission, by)
-        .await;
-    evidence.pull_secrets(puller).map(<[PullSecret]>::to_vec)
+    let evidence = live.gather(asked, Door::Admission, by).await;
+    evidence.get(&question).cloned()
 }
 
 fn puller(namespace: &str, named: &[&str]) -> Puller {

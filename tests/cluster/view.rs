@@ -1,14 +1,16 @@
 //! The view of the cluster, in good days and bad.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forestall::evidence::{Platform, Unknown};
+use forestall::evidence::{Evidence, ObjectOf, ObjectQuestion, ObjectsOf, Platform, Unknown};
 pub use forestall::lookup::cluster::Patience;
 use forestall::lookup::cluster::{ClusterView, NamespaceState};
+use forestall::objects::{ArgoCdController, ArgoCdParameters, Definition, NodeState, Reads};
 use forestall::report::metrics::Metrics;
-use forestall::rules::Reads;
+use forestall::rules::argocd;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde_json::Value;
@@ -21,10 +23,11 @@ use crate::control_plane::ControlPlane;
 
 const LABEL: &str = "forestall.dev/mode";
 const GROUP: &str = "view.forestall.test";
-const THINGS: Reads = Reads::Definition {
-    group: GROUP,
-    plural: "things",
-};
+const THINGS: Reads = Reads::named::<Definition>("things.view.forestall.test");
+const ARGOCD: &[Reads] = &[
+    Reads::all::<ArgoCdController>(),
+    Reads::all::<ArgoCdParameters>(),
+];
 
 pub const QUICK: Patience = Patience {
     first_list: Duration::from_mins(1),
@@ -39,10 +42,52 @@ pub async fn listed(
     reads: &[Reads],
     patience: Patience,
 ) -> (ClusterView, Arc<Metrics>) {
+    listed_and_later(client, reads, &[], patience).await
+}
+
+/// The same, with what is watched from the first question on.
+pub async fn listed_and_later(
+    client: Client,
+    now: &[Reads],
+    later: &[Reads],
+    patience: Patience,
+) -> (ClusterView, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let (view, first_lists) = ClusterView::watch(client, Arc::clone(&metrics), reads, patience);
+    let (view, first_lists) =
+        ClusterView::watch(client, Arc::clone(&metrics), now, later, patience);
     first_lists.await;
     (view, metrics)
+}
+
+/// What is known of objects.
+pub fn evidence<Q: Clone + Into<ObjectQuestion>>(view: &ClusterView, question: &Q) -> Evidence {
+    let question = question.clone().into();
+    let mut evidence = Evidence::default();
+    let answer = view.objects(&question);
+    evidence.objects.insert(question, answer);
+    evidence
+}
+
+/// The spec of a definition of the test's group.
+fn spec(view: &ClusterView, plural: &str) -> Result<Option<Value>, Unknown> {
+    let question = ObjectOf::<Definition>::named(None, &format!("{plural}.{GROUP}"));
+    let evidence = evidence(view, &question);
+    let found = evidence.get(&question)?;
+    Ok(found.map(|definition| definition.0.clone()))
+}
+
+fn argocd_version(view: &ClusterView) -> Result<String, Unknown> {
+    let evidence = evidence(view, &ObjectsOf::<ArgoCdController>::all());
+    argocd::version(&evidence).map(ToOwned::to_owned)
+}
+
+fn server_side_diff(view: &ClusterView) -> Result<bool, Unknown> {
+    argocd::server_side_diff(&evidence(view, &ObjectsOf::<ArgoCdParameters>::all()))
+}
+
+fn node_platforms(view: &ClusterView) -> Result<BTreeSet<Platform>, Unknown> {
+    let question = ObjectsOf::<NodeState>::all();
+    evidence(view, &question).get(&question)?.platforms()
 }
 
 /// Waits until it is so; what never comes fails the test.
@@ -85,21 +130,18 @@ async fn ready_means_that_everything_was_listed() {
         "",
     );
     cluster.must(&["apply", "-f", "-"], &definition("others"));
-    let others = Reads::Definition {
-        group: GROUP,
-        plural: "others",
-    };
+    let others = Reads::named::<Definition>("others.view.forestall.test");
     let (view, metrics) = listed(cluster.client().await, &[others, others], QUICK).await;
     assert_eq!(view.namespace(&labelled), known("warn"));
     assert_eq!(view.namespace(&plain), NamespaceState::Known(None));
     assert_eq!(view.namespace("nowhere"), NamespaceState::Absent);
-    let spec = view.definition(GROUP, "others").unwrap();
+    let others = spec(&view, "others").unwrap().unwrap();
     let policy = "/versions/0/schema/openAPIV3Schema/properties/spec/properties/policy/default";
-    assert_eq!(spec.pointer(policy), Some(&Value::from("Retain")));
-    assert!(!spec.to_string().contains("words"), "{spec}");
+    assert_eq!(others.pointer(policy), Some(&Value::from("Retain")));
+    assert!(!others.to_string().contains("words"), "{others}");
     // What no guardrail reads is not watched, so it is not known.
-    assert_eq!(view.definition(GROUP, "things"), Err(Unknown::NotAsked));
-    assert_eq!(view.argocd_version(), Err(Unknown::NotAsked));
+    assert_eq!(spec(&view, "things"), Err(Unknown::NotAsked));
+    assert_eq!(argocd_version(&view), Err(Unknown::NotAsked));
     assert!(available(&metrics, "namespaces", 1), "{}", metrics.encode());
 }
 
@@ -114,16 +156,17 @@ async fn nodes_are_watched_from_the_first_question_on() {
     let labels = r#"{"kubernetes.io/os": "linux", "kubernetes.io/arch": "riscv64"}"#;
     cluster.must(&["apply", "-f", "-"], &node("view-riscv", labels));
     cluster.must(&["apply", "-f", "-"], &node("view-unlabelled", "{}"));
-    let (view, metrics) = listed(cluster.client().await, &[], QUICK).await;
+    let nodes = [Reads::all::<NodeState>()];
+    let (view, metrics) = listed_and_later(cluster.client().await, &[], &nodes, QUICK).await;
     assert!(!metrics.encode().contains("resource=\"nodes\""));
 
-    assert_eq!(view.node_platforms(), Err(Unknown::NotSynced));
+    assert_eq!(node_platforms(&view), Err(Unknown::NotSynced));
     let riscv = Platform {
         os: "linux".to_owned(),
         architecture: "riscv64".to_owned(),
     };
     let has = |wanted: bool| {
-        let platforms = view.node_platforms();
+        let platforms = node_platforms(&view);
         platforms.is_ok_and(|platforms| platforms.contains(&riscv) == wanted)
     };
     eventually("the node", || has(true)).await;
@@ -162,14 +205,11 @@ async fn a_label_that_changes_and_a_namespace_that_goes_are_seen() {
 async fn a_definition_that_is_installed_later_is_seen_and_so_is_its_end() {
     let cluster = ControlPlane::shared();
     let (view, _) = listed(cluster.client().await, &[THINGS], QUICK).await;
-    let absent = || match view.definition(GROUP, "things") {
-        Err(Unknown::Unavailable(reason)) => reason.contains("no CustomResourceDefinition things."),
-        _ => false,
-    };
+    let absent = || spec(&view, "things") == Ok(None);
     assert!(absent());
     cluster.must(&["apply", "-f", "-"], &definition("things"));
     eventually("the definition", || {
-        view.definition(GROUP, "things").is_ok()
+        spec(&view, "things").is_ok_and(|spec| spec.is_some())
     })
     .await;
     cluster.must(&["delete", "crd", &format!("things.{GROUP}")], "");
@@ -180,13 +220,13 @@ async fn a_definition_that_is_installed_later_is_seen_and_so_is_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn argo_cd_is_seen_by_its_controller_and_its_settings() {
     let cluster = ControlPlane::start();
-    let (view, _) = listed(cluster.client().await, &[Reads::ArgoCd], QUICK).await;
-    let unknown = view.argocd_version().unwrap_err().to_string();
+    let (view, _) = listed(cluster.client().await, ARGOCD, QUICK).await;
+    let unknown = argocd_version(&view).unwrap_err().to_string();
     assert_eq!(
         unknown,
         "no Argo CD is seen in the cluster; write argocd.version in the configuration"
     );
-    assert_eq!(view.argocd_server_side_diff(), Ok(false));
+    assert_eq!(server_side_diff(&view), Ok(false));
 
     let apply = |kind, name, version| {
         let manifest = controller(kind, name, version);
@@ -194,18 +234,18 @@ async fn argo_cd_is_seen_by_its_controller_and_its_settings() {
     };
     apply("StatefulSet", "argocd-application-controller", "v2.10.4");
     eventually("a version", || {
-        view.argocd_version() == Ok("v2.10.4".to_owned())
+        argocd_version(&view) == Ok("v2.10.4".to_owned())
     })
     .await;
     apply("StatefulSet", "argocd-application-controller", "v3.1.0");
     eventually("an upgrade", || {
-        view.argocd_version() == Ok("v3.1.0".to_owned())
+        argocd_version(&view) == Ok("v3.1.0".to_owned())
     })
     .await;
     apply("Deployment", "another", "v2.9.0");
     let two =
         "Argo CD runs here as v2.9.0 and as v3.1.0; write argocd.version in the configuration";
-    let says = |text: &str| view.argocd_version() == Err(Unknown::Unavailable(text.to_owned()));
+    let says = |text: &str| argocd_version(&view) == Err(Unknown::Unavailable(text.to_owned()));
     eventually("a second Argo CD", || says(two)).await;
 
     let settings = ["create", "configmap", "argocd-cmd-params-cm"];
@@ -213,13 +253,13 @@ async fn argo_cd_is_seen_by_its_controller_and_its_settings() {
     cluster.must(&[settings[0], settings[1], settings[2], on], "");
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
-        view.argocd_server_side_diff(),
+        server_side_diff(&view),
         Ok(false),
         "it is not labelled as Argo CD's"
     );
     let label = "app.kubernetes.io/part-of=argocd";
     cluster.must(&["label", settings[1], settings[2], label], "");
-    eventually("the setting", || view.argocd_server_side_diff() == Ok(true)).await;
+    eventually("the setting", || server_side_diff(&view) == Ok(true)).await;
 }
 
 fn controller(kind: &str, name: &str, version: &str) -> String {
@@ -294,10 +334,10 @@ async fn case_81_a_forbidden_kind_is_unknown_until_it_is_granted_and_the_others_
     };
     let client = Client::try_from(config).unwrap();
 
-    let (view, metrics) = listed(client, &[Reads::ArgoCd], QUICK).await;
+    let (view, metrics) = listed(client, ARGOCD, QUICK).await;
     let granted = view.namespace(&namespace);
     assert_eq!(granted, NamespaceState::Known(None));
-    let reason = view.argocd_server_side_diff().unwrap_err().to_string();
+    let reason = server_side_diff(&view).unwrap_err().to_string();
     assert_eq!(
         reason,
         "Forestall may not read configmaps (403); grant it list and watch"
@@ -306,10 +346,7 @@ async fn case_81_a_forbidden_kind_is_unknown_until_it_is_granted_and_the_others_
     assert!(available(&metrics, "namespaces", 1), "{}", metrics.encode());
 
     grant("two", "configmaps");
-    eventually("what was granted", || {
-        view.argocd_server_side_diff() == Ok(false)
-    })
-    .await;
+    eventually("what was granted", || server_side_diff(&view) == Ok(false)).await;
     assert!(available(&metrics, "configmaps", 1), "{}", metrics.encode());
 }
 
@@ -326,7 +363,7 @@ async fn case_80_without_an_api_server_the_view_is_ready_in_time_and_knows_nothi
     let (view, _) = listed(line.client(), &[THINGS], patience).await;
     assert!(started.elapsed() >= patience.first_list);
     assert_eq!(view.namespace(&namespace), NamespaceState::NotSynced);
-    assert_eq!(view.definition(GROUP, "things"), Err(Unknown::NotSynced));
+    assert_eq!(spec(&view, "things"), Err(Unknown::NotSynced));
     line.set(State::Open);
     eventually("the list", || {
         view.namespace(&namespace) == NamespaceState::Known(None)

@@ -1,10 +1,12 @@
 //! The laws, over the whole catalogue: every case of docs/rules is a witness.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use forestall::config::{Config, Guardrail, Mode, NamespaceLabel, RuleSettings};
-use forestall::evidence::{Evidence, Fact, ImageState, Question, Unknown};
+use forestall::evidence::{
+    Evidence, ImagePlatforms, ImageState, Listing, PresenceOf, Questions, Unknown,
+};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::review::{Door, Review, patch};
@@ -19,18 +21,15 @@ use crate::page_cases::{Case, Outcome, cases, edit};
 
 const BOTH: [Phase; 2] = [Phase::Mutate, Phase::Validate];
 
-/// What is answered to a question; `None`: nothing.
-type Answer = fn(&Question) -> Option<Result<Fact, Unknown>>;
+/// What is answered to questions.
+type Answer = fn(Questions) -> Evidence;
 
 /// Answers every question in the same way.
 struct Facts(Answer);
 
 impl Lookup for Facts {
-    async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
-        asked
-            .into_iter()
-            .filter_map(|question| (self.0)(&question).map(|fact| (question, fact)))
-            .collect()
+    async fn gather(&self, asked: Questions, _: Door, _: Instant) -> Evidence {
+        (self.0)(asked)
     }
 
     fn label(&self, _: &str) -> NamespaceLabel {
@@ -98,36 +97,54 @@ fn update(review: &Review, change: impl FnOnce(&mut Value)) -> Review {
     updated.replacing(Arc::clone(&review.object))
 }
 
-/// The most favourable answer to every question.
-fn favourable(question: &Question) -> Option<Result<Fact, Unknown>> {
-    match question {
-        Question::Image { .. } => Some(Ok(Fact::Image(ImageState::Exists))),
-        Question::MemoryHistory => Some(Ok(Fact::Memory(Vec::new().into()))),
-        _ => None,
+/// The most favourable answer to every question. One of a new type has to find its own here.
+fn favourable(asked: Questions) -> Evidence {
+    let Questions {
+        presence,
+        platforms,
+        configs,
+        pull_secrets,
+        memory,
+        objects,
+    } = asked;
+    fn all<Q: Ord, A: Clone>(
+        asked: BTreeSet<Q>,
+        answer: &Result<A, Unknown>,
+    ) -> BTreeMap<Q, Result<A, Unknown>> {
+        let asked = asked.into_iter();
+        asked.map(|question| (question, answer.clone())).collect()
+    }
+    Evidence {
+        presence: all(presence, &Ok(ImageState::Exists)),
+        platforms: all(platforms, &Ok(ImagePlatforms::Any)),
+        configs: all(configs, &Ok(Arc::default())),
+        pull_secrets: all(pull_secrets, &Ok(Vec::new())),
+        memory: all(memory, &Ok(Arc::default())),
+        objects: all(objects, &Ok(Listing::empty())),
     }
 }
 
 #[tokio::test]
 async fn law_1_what_is_unknown_never_refuses() {
     let unknowns: [Answer; 8] = [
-        |_| None,
-        |_| Some(Err(Unknown::NotAsked)),
-        |_| Some(Err(Unknown::TimedOut)),
-        |_| Some(Err(Unknown::NotSynced)),
-        |_| Some(Err(Unknown::TooMany)),
-        |_| Some(Err(Unknown::Panicked)),
-        |_| {
-            Some(Err(Unknown::Unavailable(
+        |_| Evidence::default(),
+        |asked| asked.unknown(&Unknown::NotAsked),
+        |asked| asked.unknown(&Unknown::TimedOut),
+        |asked| asked.unknown(&Unknown::NotSynced),
+        |asked| asked.unknown(&Unknown::TooMany),
+        |asked| asked.unknown(&Unknown::Panicked),
+        |asked| {
+            asked.unknown(&Unknown::Unavailable(
                 "there is no cluster to ask".to_owned(),
-            )))
+            ))
         },
-        |_| {
+        |asked| {
             let (host, why) = ("docker.io".to_owned(), "it answered 500".to_owned());
-            Some(Err(Unknown::Registry {
+            asked.unknown(&Unknown::Registry {
                 host,
                 why,
                 answered_before: true,
-            }))
+            })
         },
     ];
     let mut seen = 0;
@@ -161,10 +178,8 @@ async fn law_1_what_is_unknown_never_refuses() {
 #[tokio::test]
 async fn law_1_what_stays_unknown_is_not_told_again_and_again() {
     let case = caught("missing-image");
-    let lasting = |_: &Question| {
-        Some(Err(Unknown::Unavailable(
-            "registries are not asked".to_owned(),
-        )))
+    let lasting = |asked: Questions| {
+        asked.unknown(&Unknown::Unavailable("registries are not asked".to_owned()))
     };
     let verdict = verdict(
         under(Mode::Enforce, &case),
@@ -299,16 +314,19 @@ async fn law_3_a_new_finding_beside_a_repair_is_refused() {
         ]}})
     };
     let facts = || {
-        Facts(|question| match question {
-            Question::Image { image, .. } if image.tag.as_deref() == Some("bad") => Some(Ok(
-                Fact::Image(ImageState::Missing(forestall::evidence::Missing {
-                    what: forestall::evidence::MissingPart::Tag,
-                    asked: "a test".to_owned(),
-                    tags: Vec::new().into(),
-                    holder: Ok(None),
-                })),
-            )),
-            other => favourable(other),
+        Facts(|asked| {
+            let mut evidence = favourable(asked);
+            for (PresenceOf(pull), answer) in &mut evidence.presence {
+                if pull.image.tag.as_deref() == Some("bad") {
+                    *answer = Ok(ImageState::Missing(forestall::evidence::Missing {
+                        what: forestall::evidence::MissingPart::Tag,
+                        asked: "a test".to_owned(),
+                        tags: Vec::new().into(),
+                        holder: Ok(None),
+                    }));
+                }
+            }
+            evidence
         })
     };
     let change = |before: Value, after: Value| {
@@ -421,7 +439,7 @@ async fn law_5_a_patch_changes_nothing_that_its_author_wrote() {
 async fn law_6_a_panic_is_an_abstention_and_the_others_still_judge() {
     struct Panics;
     impl Rule for Panics {
-        fn questions(&self, _: &Review) -> Vec<Question> {
+        fn questions(&self, _: &Review) -> Questions {
             panic!("on purpose, in a test")
         }
         fn judge(&self, _: &Review, _: &Evidence) -> Judgement {
@@ -469,9 +487,10 @@ async fn law_6_a_panic_is_an_abstention_and_the_others_still_judge() {
 async fn law_7_a_review_asks_a_bounded_number_of_questions() {
     struct Counts(std::sync::atomic::AtomicUsize);
     impl Lookup for &Counts {
-        async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
+        async fn gather(&self, asked: Questions, _: Door, _: Instant) -> Evidence {
+            let requests = asked.presence.len() + asked.platforms.len() + asked.configs.len();
             self.0
-                .fetch_add(asked.len(), std::sync::atomic::Ordering::Relaxed);
+                .fetch_add(requests, std::sync::atomic::Ordering::Relaxed);
             Evidence::default()
         }
         fn label(&self, _: &str) -> NamespaceLabel {
@@ -494,6 +513,25 @@ async fn law_7_a_review_asks_a_bounded_number_of_questions() {
             .iter()
             .any(|entry| entry.abstention.reason == Unknown::TooMany)
     );
+}
+
+#[tokio::test]
+async fn a_guardrail_asks_only_for_objects_that_are_watched_for_it() {
+    let mut asked = 0;
+    for case in cases() {
+        for review in [case.review.clone(), admission(&case.review)] {
+            for guardrail in under(Mode::Enforce, &case).guardrails().unwrap() {
+                let meta = &guardrail.entry.meta;
+                for question in guardrail.rule.questions(&review).objects {
+                    let mut reads = meta.reads.iter();
+                    let is_read = reads.any(|reads| question.is_read_by(reads));
+                    assert!(is_read, "{}: {question:?}", meta.name);
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 0, "no case asked for an object");
 }
 
 #[tokio::test]

@@ -1,12 +1,10 @@
 //! Properties of every patch that the server sends, for objects of every shape: it applies, it
 //! settles, and it touches nothing but the fields that guardrails may repair (cases 66 and 71).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use forestall::config::{Config, Guardrail};
-use forestall::evidence::{Fact, Question};
+use forestall::evidence::{Evidence, Listing, ObjectOf, ObjectsOf};
 use forestall::guard::Guard;
+use forestall::objects::{ArgoCdController, ArgoCdParameters, Definition};
 use forestall::review::{Review, patch};
 use forestall::rules::Judgement;
 use forestall::rules::catalogue::Entry;
@@ -50,20 +48,28 @@ fn test_guardrail() -> Guardrail {
 fn door() -> Door {
     let definition = include_str!("../../examples/crds/externalsecrets.yaml");
     let mut definition: Value = serde_saphyr::from_str(definition).unwrap();
-    let question = Question::Definition {
-        group: "external-secrets.io".to_owned(),
-        plural: "externalsecrets".to_owned(),
+    let name = "externalsecrets.external-secrets.io";
+    let definition = Definition(definition["spec"].take());
+    let controller = ArgoCdController {
+        version: Ok("v2.10.0".to_owned()),
     };
-    let facts = BTreeMap::from([
+    let parameters = ArgoCdParameters {
+        server_side_diff: false,
+    };
+    let mut facts = Evidence::default();
+    facts.objects.extend([
         (
-            question,
-            Ok(Fact::Definition(Arc::new(definition["spec"].take()))),
+            ObjectOf::<Definition>::named(None, name).into(),
+            Ok(Listing::of([(name, definition)])),
         ),
         (
-            Question::ArgoCdVersion,
-            Ok(Fact::Version("v2.10.0".to_owned())),
+            ObjectsOf::<ArgoCdController>::all().into(),
+            Ok(Listing::of([("controller", controller)])),
         ),
-        (Question::ArgoCdServerSideDiff, Ok(Fact::Flag(false))),
+        (
+            ObjectsOf::<ArgoCdParameters>::all().into(),
+            Ok(Listing::of([("parameters", parameters)])),
+        ),
     ]);
     let config = Config::parse("forestall.yaml", CONFIG).unwrap();
     let mut guardrails = config.guardrails().unwrap();

@@ -101,7 +101,7 @@ imagePullSecrets:
 {{- end -}}
 {{- range $settings.customResources -}}
 {{- $added := dict "apiGroups" (list .group) "resources" (list .plural) -}}
-{{- $rule := merge (dict "apiVersions" (list "*") "operations" (list "CREATE" "UPDATE") "scope" "Namespaced") $added -}}
+{{- $rule := merge (dict "apiVersions" (list "*") "operations" (list "CREATE" "UPDATE") "scope" (first $guardrail.rules).scope) $added -}}
 {{- $_ := set $guardrail "rules" (append $guardrail.rules $rule) -}}
 {{- $_ := set $guardrail "permissions" (append $guardrail.permissions (set $added "verbs" (list "list" "watch"))) -}}
 {{- end -}}

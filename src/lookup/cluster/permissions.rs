@@ -4,47 +4,37 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-use super::argocd;
-use crate::rules::{Meta, Reads};
+use crate::review::WatchedKind;
+use crate::rules::Meta;
 
 /// The rules of a `ClusterRole` that lets a guardrail's kinds be watched: what it judges, and what it
 /// reads beside. What is watched by name is allowed by name.
 #[must_use]
 pub fn permissions(meta: &Meta) -> Vec<PolicyRule> {
-    let mut judged: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for kind in meta.watches {
-        judged.entry(kind.group).or_default().push(kind.plural);
-    }
-    let judged = judged
-        .into_iter()
-        .map(|(group, resources)| watch(group, &resources, None));
-    judged
-        .chain(meta.reads.iter().flat_map(|reads| reading(*reads)))
-        .collect()
+    let judged = meta.watches.iter().map(|kind| (kind, None));
+    let read = meta.reads.iter().flat_map(|reads| {
+        let kinds = reads.row().kinds.iter();
+        kinds.map(|readable| (&readable.kind, reads.name()))
+    });
+    [rules(judged), rules(read)].concat()
 }
 
-fn reading(reads: Reads) -> Vec<PolicyRule> {
-    match reads {
-        Reads::Definition { group, plural } => vec![watch(
-            "apiextensions.k8s.io",
-            &["customresourcedefinitions"],
-            Some(format!("{plural}.{group}")),
-        )],
-        Reads::ArgoCd => vec![
-            watch("apps", &["deployments", "statefulsets"], None),
-            watch("", &["configmaps"], Some(argocd::PARAMETERS.to_owned())),
-        ],
-        Reads::Images => vec![watch("", &["nodes", "pods"], None)],
+/// One rule for each API group and name.
+fn rules<'a>(
+    kinds: impl Iterator<Item = (&'a WatchedKind, Option<&'static str>)>,
+) -> Vec<PolicyRule> {
+    let mut resources: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for (kind, name) in kinds {
+        let resources = resources.entry((kind.group, name)).or_default();
+        resources.push(kind.plural.to_owned());
     }
-}
-
-fn watch(group: &str, resources: &[&str], name: Option<String>) -> PolicyRule {
-    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    PolicyRule {
-        api_groups: Some(owned(&[group])),
-        resources: Some(owned(resources)),
-        resource_names: name.map(|name| vec![name]),
-        verbs: owned(&["list", "watch"]),
+    let resources = resources.into_iter();
+    let rule = |((group, name), resources): ((&str, Option<&str>), _)| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources),
+        resource_names: name.map(|name| vec![name.to_owned()]),
+        verbs: vec!["list".to_owned(), "watch".to_owned()],
         ..PolicyRule::default()
-    }
+    };
+    resources.map(rule).collect()
 }

@@ -7,17 +7,16 @@ use serde_json::{Value, json};
 
 use crate::config::{ConfigError, parse_yaml};
 use crate::evidence::{
-    Fact, Holder, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Platform, Question,
-    Scalar, Unknown,
+    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, ObjectsOf, Platform,
+    PlatformsOf, PresenceOf, Pull, Scalar,
 };
 use crate::image::{ImageReference, Repository};
+use crate::objects::{ImageSet, NodeState, SERVER_SIDE_DIFF};
 use crate::quantity::Quantity;
 use crate::review::patch::escape;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
-
-/// The key of argocd-cmd-params-cm that makes Argo CD compare by server-side diff throughout
-/// (Argo CD, "Server-Side Diff").
-pub(super) const SERVER_SIDE_DIFF: &str = "controller.diff.server.side";
+use crate::rules::argocd;
+use crate::unknown::Unknown;
 
 /// The evidence file, which `check --evidence` reads and `check --record` writes.
 ///
@@ -178,11 +177,42 @@ impl EvidenceFile {
         Ok(())
     }
 
-    /// Writes down an answer, where this file has a place for it.
-    pub(super) fn remember(&mut self, question: &Question, answer: &Result<Fact, Unknown>) {
-        match (question, answer) {
-            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Missing(missing)))) => {
-                self.images.insert(image.to_string(), ImageAnswer::Missing);
+    /// Writes down what was found out, where this file has a place for it. Objects are given by
+    /// --cluster-state.
+    pub(super) fn remember(&mut self, found: &Evidence) {
+        for (PresenceOf(Pull { image, .. }), answer) in &found.presence {
+            self.remember_presence(image, answer);
+        }
+        for (PlatformsOf(Pull { image, .. }), answer) in &found.platforms {
+            if let Ok(ImagePlatforms::Only(platforms)) = answer {
+                let listed = platforms.iter();
+                let listed = listed.map(|platform| Scalar(platform.to_string()));
+                self.config(image).platforms = Some(listed.collect());
+            }
+        }
+        for (ConfigOf(Pull { image, .. }), answer) in &found.configs {
+            if let Ok(config) = answer {
+                self.config(image).write_down(config);
+            }
+        }
+        let nodes = found.get(&ObjectsOf::<NodeState>::all());
+        if let Ok(platforms) = nodes.and_then(|nodes| nodes.platforms()) {
+            self.remember_platforms(&platforms);
+        }
+        if let Ok(version) = argocd::version(found) {
+            self.argocd.version = Some(Scalar(version.to_owned()));
+        }
+        if let Ok(flag) = argocd::server_side_diff(found) {
+            let params = self.argocd.cmd_params.get_or_insert_default();
+            params.insert(SERVER_SIDE_DIFF.to_owned(), Scalar(flag.to_string()));
+        }
+    }
+
+    fn remember_presence(&mut self, image: &ImageReference, answer: &Result<ImageState, Unknown>) {
+        let written = match answer {
+            Ok(ImageState::Exists) => ImageAnswer::Exists,
+            Ok(ImageState::Schema1) => ImageAnswer::Schema1,
+            Ok(ImageState::Missing(missing)) => {
                 if !missing.tags.is_empty() {
                     let tags = missing.tags.iter().cloned().map(Scalar).collect();
                     self.tags.insert(image.repository.to_string(), tags);
@@ -190,52 +220,22 @@ impl EvidenceFile {
                 if let Ok(Some(_)) = missing.holder {
                     self.remember_held(&image.to_string());
                 }
+                ImageAnswer::Missing
             }
-            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Denied { .. }))) => {
-                self.images.insert(image.to_string(), ImageAnswer::Denied);
-            }
-            (Question::Image { image, .. }, Ok(Fact::Image(ImageState::Schema1))) => {
-                self.images.insert(image.to_string(), ImageAnswer::Schema1);
-            }
-            (Question::Image { image, .. }, Ok(_)) => {
-                self.images.insert(image.to_string(), ImageAnswer::Exists);
-            }
-            (Question::Image { image, .. }, Err(_)) => {
-                self.images.insert(image.to_string(), ImageAnswer::Unknown);
-            }
-            (
-                Question::ImagePlatforms { image, .. },
-                Ok(Fact::ImagePlatforms(ImagePlatforms::Only(platforms))),
-            ) => {
-                let listed = platforms
-                    .iter()
-                    .map(|platform| Scalar(platform.to_string()));
-                self.config(image).platforms = Some(listed.collect());
-            }
-            (Question::ImageConfig { image, .. }, Ok(Fact::ImageConfig(config))) => {
-                self.config(image).write_down(config);
-            }
-            (Question::NodePlatforms, Ok(Fact::NodePlatforms(platforms))) => {
-                let node =
-                    |platform: &Platform| json!({"os": platform.os, "arch": platform.architecture});
-                let before = std::mem::take(&mut self.nodes);
-                self.nodes = platforms.iter().map(node).collect();
-                before
-                    .iter()
-                    .flat_map(held)
-                    .for_each(|image| self.remember_held(image));
-            }
-            (Question::ArgoCdVersion, Ok(Fact::Version(version))) => {
-                self.argocd.version = Some(Scalar(version.clone()));
-            }
-            (Question::ArgoCdServerSideDiff, Ok(Fact::Flag(flag))) => {
-                let params = self.argocd.cmd_params.get_or_insert_default();
-                params.insert(SERVER_SIDE_DIFF.to_owned(), Scalar(flag.to_string()));
-            }
-            (Question::MemoryHistory, Ok(Fact::Memory(rows))) => self.memory.clone_from(rows),
-            // Objects are given by --cluster-state, not by this file.
-            _ => {}
-        }
+            Ok(ImageState::Denied { .. }) => ImageAnswer::Denied,
+            Err(_) => ImageAnswer::Unknown,
+        };
+        self.images.insert(image.to_string(), written);
+    }
+
+    fn remember_platforms(&mut self, platforms: &BTreeSet<Platform>) {
+        let node = |platform: &Platform| json!({"os": platform.os, "arch": platform.architecture});
+        let before = std::mem::take(&mut self.nodes);
+        self.nodes = platforms.iter().map(node).collect();
+        before
+            .iter()
+            .flat_map(held)
+            .for_each(|image| self.remember_held(image));
     }
 
     fn config(&mut self, image: &ImageReference) -> &mut ImageConfigEvidence {
@@ -327,33 +327,22 @@ pub(super) fn repository(key: &str) -> Result<Repository, String> {
     Ok(reference.repository)
 }
 
-/// The platforms of the nodes; `None` where none is given, or one does not say.
-pub(super) fn node_platforms(nodes: &[Value]) -> Option<BTreeSet<Platform>> {
-    let platform = |node: &Value| {
+/// What the nodes are and have, by name.
+pub(super) fn node_states(nodes: &[Value]) -> impl Iterator<Item = (String, NodeState)> {
+    nodes.iter().enumerate().map(|(index, node)| {
+        let name = node.get("name").and_then(Value::as_str);
+        let name = name.map_or_else(|| format!("nodes[{index}]"), str::to_owned);
         let said = |key: &str, label: &str| {
             let labelled = node.get("labels").and_then(|labels| labels.get(label));
             let said = node.get(key).or(labelled)?;
             said.as_str().map(ToOwned::to_owned)
         };
-        Some(Platform {
-            os: said("os", OS_LABEL)?,
-            architecture: said("arch", ARCHITECTURE_LABEL)?,
-        })
-    };
-    let platforms: Option<BTreeSet<_>> = nodes.iter().map(platform).collect();
-    platforms.filter(|platforms| !platforms.is_empty())
-}
-
-/// The images that the nodes have, as [`ImageReference::pulled`] gives them.
-pub(super) fn holdings(nodes: &[Value]) -> impl Iterator<Item = (Holder, Vec<ImageReference>)> {
-    nodes.iter().enumerate().map(|(index, node)| {
-        let name = node.get("name").and_then(Value::as_str);
-        let name = name.map_or_else(|| format!("nodes[{index}]"), str::to_owned);
-        let images = held(node).filter_map(|image| ImageReference::parse(image).ok());
-        (
-            Holder::Node(name),
-            images.map(|image| image.pulled()).collect(),
-        )
+        let platform = said("os", OS_LABEL).zip(said("arch", ARCHITECTURE_LABEL));
+        let state = NodeState {
+            platform: platform.map(|(os, architecture)| Platform { os, architecture }),
+            images: ImageSet::of(held(node)),
+        };
+        (name, state)
     })
 }
 

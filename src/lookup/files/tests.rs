@@ -1,9 +1,14 @@
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Mode;
+use crate::evidence::{Holder, ObjectOf, ObjectsOf, Platform, Pull, Question, ReferrersOf};
+use crate::objects::{
+    ConfigMapKeys, Definition, ImageSet, MODE_LABEL, PodReferences, Reference, Referent, ValueHash,
+};
+use crate::rules::argocd;
 use crate::tree::Tree;
 
 fn files(evidence: &str) -> Files {
@@ -11,30 +16,35 @@ fn files(evidence: &str) -> Files {
     Files::new(&Config::default(), Some(evidence))
 }
 
-async fn ask(files: &Files, question: Question) -> Evidence {
+async fn ask(files: &Files, question: &impl Question) -> Evidence {
     let by = Instant::now() + Duration::from_secs(5);
-    files
-        .gather(BTreeSet::from([question]), Door::Files, by)
-        .await
+    let mut questions = Questions::default();
+    questions.ask(question);
+    files.gather(questions, Door::Files, by).await
+}
+
+fn presence(image: &ImageReference) -> PresenceOf {
+    let image = image.clone();
+    PresenceOf(Pull {
+        image,
+        puller: None,
+    })
 }
 
 async fn image(files: &Files, text: &str) -> Result<ImageState, Unknown> {
     let image = ImageReference::parse(text).unwrap().pulled();
-    let question = Question::Image {
-        image: image.clone(),
-        puller: None,
-    };
-    ask(files, question).await.image(&image, None).cloned()
+    let question = presence(&image);
+    ask(files, &question).await.get(&question).cloned()
 }
 
 async fn version(files: &Files) -> Result<String, Unknown> {
-    let evidence = ask(files, Question::ArgoCdVersion).await;
-    evidence.argocd_version().map(ToOwned::to_owned)
+    let evidence = ask(files, &ObjectsOf::<ArgoCdController>::all()).await;
+    argocd::version(&evidence).map(ToOwned::to_owned)
 }
 
 async fn diff(files: &Files) -> Result<bool, Unknown> {
-    let evidence = ask(files, Question::ArgoCdServerSideDiff).await;
-    evidence.argocd_server_side_diff()
+    let evidence = ask(files, &ObjectsOf::<ArgoCdParameters>::all()).await;
+    argocd::server_side_diff(&evidence)
 }
 
 fn controller(image: &str) -> Value {
@@ -133,10 +143,6 @@ async fn registry_case_101_nodes_and_pods_of_the_files_have_images() {
 #[tokio::test]
 async fn what_is_recorded_of_a_holder_leads_to_the_same_answer() {
     let image = ImageReference::parse("a.b/c:1").unwrap();
-    let question = Question::Image {
-        image: image.clone(),
-        puller: None,
-    };
     let held = ImageState::Missing(Missing {
         holder: Ok(Some(Holder::Node("n".to_owned()))),
         ..Files::default().missing(&image)
@@ -145,20 +151,30 @@ async fn what_is_recorded_of_a_holder_leads_to_the_same_answer() {
         os: "linux".to_owned(),
         architecture: "amd64".to_owned(),
     };
-    let platforms = Ok(Fact::NodePlatforms(BTreeSet::from([platform])));
+    let node = NodeState {
+        platform: Some(platform),
+        images: ImageSet::default(),
+    };
     for asks_platforms in [false, true] {
         let mut recorded = EvidenceFile::default();
+        let mut found = Evidence::default();
+        found.presence.insert(presence(&image), Ok(held.clone()));
+        if asks_platforms {
+            let question = ObjectsOf::<NodeState>::all().into();
+            let nodes = Listing::of([("n", node.clone())]);
+            found.objects.insert(question, Ok(nodes));
+        }
         for _ in 0..2 {
-            recorded.remember(&question, &Ok(Fact::Image(held.clone())));
-            if asks_platforms {
-                recorded.remember(&Question::NodePlatforms, &platforms);
-            }
+            recorded.remember(&found);
         }
         assert_eq!(recorded.nodes.len(), 1, "{:?}", recorded.nodes);
         let again = files(&recorded.to_yaml().unwrap());
         let expected = Some(Holder::Node("nodes[0]".to_owned()));
         assert_eq!(holder(&again, "a.b/c:1").await, expected);
-        assert_eq!(again.nodes.is_some(), asks_platforms);
+        let nodes = ask(&again, &ObjectsOf::<NodeState>::all()).await;
+        let nodes = nodes.get(&ObjectsOf::<NodeState>::all());
+        let platforms = nodes.and_then(|nodes| nodes.platforms());
+        assert_eq!(platforms.is_ok(), asks_platforms);
     }
 }
 
@@ -204,13 +220,11 @@ async fn server_side_diff_is_what_the_parameters_say() {
 
 #[tokio::test]
 async fn a_definition_is_known_from_its_manifest() {
-    let question = || Question::Definition {
-        group: "x.io".to_owned(),
-        plural: "things".to_owned(),
-    };
+    let question = ObjectOf::<Definition>::named(None, "things.x.io");
     let found = async |files: &Files| {
-        let evidence = ask(files, question()).await;
-        evidence.definition("x.io", "things").cloned()
+        let evidence = ask(files, &question).await;
+        let found = evidence.get(&question);
+        found.map(|found| found.map(|definition| definition.0.clone()))
     };
     let mut files = Files::default();
     assert_eq!(found(&files).await, Err(Unknown::NotAsked));
@@ -222,9 +236,8 @@ async fn a_definition_is_known_from_its_manifest() {
             "metadata": {"name": "things.x.io"}, "spec": spec,
         }),
     );
-    assert_eq!(found(&files).await, Ok(spec));
-    let absent = found(&Files::default().complete()).await;
-    assert!(matches!(absent, Err(Unknown::Unavailable(_))), "{absent:?}");
+    assert_eq!(found(&files).await, Ok(Some(spec)));
+    assert_eq!(found(&Files::default().complete()).await, Ok(None));
 }
 
 #[test]
@@ -236,4 +249,65 @@ fn a_namespace_says_its_mode() {
     assert_eq!(files.label("a"), NamespaceLabel::Known(Some(Mode::Audit)));
     assert_eq!(files.label("b"), NamespaceLabel::Known(None));
     assert_eq!(files.label("absent"), NamespaceLabel::Known(None));
+}
+
+#[tokio::test]
+async fn who_names_a_config_map_is_found_in_whichever_order_they_come() {
+    let workload = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"template": {"spec": {"containers": [{"envFrom": [{"configMapRef": {"name": "env"}}]}]}}},
+    });
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "env"}, "data": {"A": "1"}});
+    let env = || Reference {
+        kind: Referent::ConfigMap,
+        name: "env".into(),
+    };
+    let referrers = ReferrersOf::<PodReferences>::new("default", env());
+    let elsewhere = ReferrersOf::<PodReferences>::new("other", env());
+    let keys = ObjectOf::<ConfigMapKeys>::named(Some("default"), "env");
+    for order in [[&workload, &config_map], [&config_map, &workload]] {
+        let mut files = Files::default();
+        for object in order {
+            add(&mut files, object);
+        }
+        let evidence = ask(&files, &referrers).await;
+        let found = evidence.get(&referrers).unwrap();
+        let names: Vec<_> = found.iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(names, ["default/web"]);
+        assert_eq!(found.rest(), Err(Unknown::NotAsked), "there may be others");
+        let evidence = ask(&files, &keys).await;
+        let found = evidence.get(&keys).unwrap().unwrap();
+        assert_eq!(found.get("A"), Some(ValueHash::of_text("1")));
+        let files = files.complete();
+        let evidence = ask(&files, &elsewhere).await;
+        let found = evidence.get(&elsewhere).unwrap();
+        assert_eq!(found.all().unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_object_without_a_namespace_is_in_the_default_one_or_the_one_that_is_given() {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web"},
+        "imagePullSecrets": [{"name": "regcred"}],
+    });
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "regcred"}, "type": "Opaque"});
+    for (files, namespace) in [
+        (Files::default(), "default"),
+        (Files::default().in_namespace("shop"), "shop"),
+    ] {
+        let mut files = files;
+        add(&mut files, &account);
+        add(&mut files, &secret);
+        for (asked, is_known) in [(namespace, true), ("other", false)] {
+            let question = PullSecretsOf(Puller {
+                namespace: asked.to_owned(),
+                service_account: "web".to_owned(),
+                named: Vec::new(),
+            });
+            let evidence = ask(&files, &question).await;
+            let known = evidence.get(&question);
+            assert_eq!(known.is_ok_and(|secrets| secrets.len() == 1), is_known);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use moka::future::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use super::candidates::Candidates;
-use super::content::{Part, Pinned};
+use super::content::{ImageContent, Part, Pinned};
 use super::credentials::{Credential, PodCredentials};
 use super::errands::Errand;
 use super::hosts::Link;
@@ -16,7 +16,7 @@ use super::limits::Priority;
 use super::manifest::{ABSENT, Found};
 use super::obstacle::Obstacle;
 use super::{Asked, Inner};
-use crate::evidence::{Fact, ImageState, Missing, Unknown};
+use crate::evidence::{ImageState, Missing, Unknown};
 use crate::image::ImageReference;
 use crate::review::Door;
 
@@ -237,7 +237,7 @@ impl Inner {
         pod: &PodCredentials,
         door: Door,
         by: Instant,
-    ) -> Result<Fact, Unknown> {
+    ) -> Result<ImageContent, Unknown> {
         let candidates = self.candidates(image, pod, by).await;
         let mut unknown = candidates.obstacle.clone().unwrap_or(Obstacle::NoHost);
         for credential in &candidates.credentials {
@@ -261,7 +261,7 @@ impl Inner {
         credential: Option<Arc<Credential>>,
         door: Door,
         by: Instant,
-    ) -> Result<Fact, Obstacle> {
+    ) -> Result<ImageContent, Obstacle> {
         // Who may not see the image is not told what is in it, though it may be known.
         let answer = self.answer(image, credential.clone(), door, by).await;
         let digest = match answer.as_ref() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::content::{Contents, Part, Pinned};
+use super::content::{Contents, ImageContent, Part, Pinned};
 use super::credentials::{Credential, Fingerprint};
 use super::endpoint::Endpoint;
 use super::hosts::Link;
@@ -16,7 +16,7 @@ use super::session::Session;
 use super::tags::{self, MOST_PAGES};
 use super::token::Tokens;
 use super::transport::Transport;
-use crate::evidence::{Fact, ImageState, Missing};
+use crate::evidence::{ImageState, Missing};
 use crate::image::ImageReference;
 use crate::report::metrics::{Metrics, RegistryLabel};
 
@@ -102,7 +102,7 @@ impl Asking<'_> {
         contents: &Contents,
         pinned: &Pinned,
         part: Part,
-    ) -> Result<Fact, Obstacle> {
+    ) -> Result<ImageContent, Obstacle> {
         let mut unknown = Obstacle::NoHost;
         for (index, link) in chain.iter().enumerate() {
             let asked = async {

@@ -25,7 +25,7 @@ use super::manifest::{check_present, kind, length};
 use super::obstacle::Obstacle;
 use super::session::Session;
 use super::transport::{MOST_REDIRECTS, body, rest};
-use crate::evidence::{Fact, ImageConfig, ImagePlatforms, Platform};
+use crate::evidence::{ImageConfig, ImagePlatforms, Platform};
 use crate::image::{Repository, is_digest};
 
 /// The types of manifests that list other manifests.
@@ -57,10 +57,19 @@ pub(super) struct Pinned {
 /// What may be asked of the content of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// [`crate::evidence::Question::ImagePlatforms`].
+    /// For which platforms it is built.
     Platforms,
-    /// [`crate::evidence::Question::ImageConfig`].
+    /// What it says of its process.
     Config,
+}
+
+/// What was asked of an image.
+#[derive(Clone, Debug)]
+pub enum ImageContent {
+    /// For which platforms it is built.
+    Platforms(ImagePlatforms),
+    /// What it says of its process.
+    Config(Arc<ImageConfig>),
 }
 
 /// What is known of the content of images.
@@ -72,7 +81,7 @@ pub(super) struct Contents {
 }
 
 /// What came of fetching.
-type Fetched = Result<Fact, Obstacle>;
+type Fetched = Result<ImageContent, Obstacle>;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Manifest {
@@ -161,7 +170,7 @@ impl Contents {
             status => return Err(Obstacle::of_status(status, rest(blob.headers()))),
         }
         let config = self.read(session, blob, digest, LONGEST_CONFIG, read_config);
-        Ok(Fact::ImageConfig(Arc::new(config.await?)))
+        Ok(ImageContent::Config(Arc::new(config.await?)))
     }
 
     async fn manifest(
@@ -214,8 +223,8 @@ impl Contents {
 // === impl Manifest ===
 
 impl Manifest {
-    fn fact(&self) -> Fact {
-        Fact::ImagePlatforms(self.platforms.clone())
+    fn fact(&self) -> ImageContent {
+        ImageContent::Platforms(self.platforms.clone())
     }
 
     /// In bytes, roughly.
@@ -241,7 +250,7 @@ impl Expiry<Pinned, Fetched> for Lifetimes {
 fn weight(_: &Pinned, config: &Fetched) -> u32 {
     let of_text = |text: &String| size_of::<String>() + text.capacity();
     let bytes: usize = match config {
-        Ok(Fact::ImageConfig(config)) => {
+        Ok(ImageContent::Config(config)) => {
             let lists = [&config.env, &config.entrypoint, &config.cmd];
             let lists = lists.into_iter().flatten().map(of_text);
             let labels = config.labels.iter();

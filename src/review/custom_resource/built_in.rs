@@ -180,11 +180,7 @@ const fn operator(
     paths: &'static [&'static str],
 ) -> BuiltIn {
     BuiltIn {
-        kind: WatchedKind {
-            group,
-            kind,
-            plural,
-        },
+        kind: WatchedKind::namespaced(group, kind, plural),
         paths,
         runs_steps: false,
     }

@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use crate::evidence::Unknown;
 use crate::review::workload::{ImageUse, LONGEST_TEXT, MOST_CONTAINERS};
 use crate::tree::Node;
+use crate::unknown::Unknown;
 
 /// Keys of a path. Argo's `spec.workflowSpec.templates[*].containerSet.containers[*].image` has six.
 const MOST_KEYS: usize = 16;

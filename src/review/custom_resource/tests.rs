@@ -35,6 +35,7 @@ fn every_built_in_path_is_one_and_no_kind_is_there_twice() {
             group,
             kind,
             plural,
+            ..
         } = known.kind;
         let again = entry(group, kind, plural, &["spec.image"]);
         again.check().unwrap();

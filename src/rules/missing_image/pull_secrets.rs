@@ -1,7 +1,7 @@
 //! Pull secrets that do not do what their author thinks.
 
 use super::printable;
-use crate::evidence::{Evidence, PullSecret, PullSecretState, Puller, Unknown};
+use crate::evidence::{Evidence, PullSecret, PullSecretState, PullSecretsOf, Puller, Unknown};
 use crate::review::Review;
 use crate::rules::{Certainty, Finding};
 
@@ -14,7 +14,7 @@ pub(super) fn findings(
     puller: &Puller,
     evidence: &Evidence,
 ) -> Result<Vec<Finding>, Unknown> {
-    let secrets = evidence.pull_secrets(puller)?;
+    let secrets = evidence.get(&PullSecretsOf(puller.clone()))?;
     let secrets = secrets.iter();
     Ok(secrets
         .filter_map(|secret| finding(review, puller, secret))

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::evidence::Fact;
+use crate::evidence::Listing;
+use crate::objects::ImageSet;
 
 mod custom_resources;
 
@@ -23,16 +24,17 @@ fn review(image: &str, policy: &str) -> Review {
     .unwrap()
 }
 
-fn questions(image: &str, policy: &str) -> Vec<Question> {
-    rule(false, false).questions(&review(image, policy))
+fn questions(image: &str, policy: &str) -> Vec<PresenceOf> {
+    let questions = rule(false, false).questions(&review(image, policy));
+    questions.presence.into_iter().collect()
 }
 
 fn judge(image: &str, policy: &str, answer: Option<&Result<ImageState, Unknown>>) -> Judgement {
     let review = review(image, policy);
     let mut evidence = Evidence::default();
-    for question in rule(false, false).questions(&review) {
+    for question in rule(false, false).questions(&review).presence {
         if let Some(answer) = answer {
-            evidence.insert(question, answer.clone().map(Fact::Image));
+            evidence.presence.insert(question, answer.clone());
         }
     }
     rule(false, false).judge(&review, &evidence)
@@ -148,19 +150,25 @@ fn registry_case_104_and_105_an_index_must_have_a_platform_that_a_node_has() {
         .unwrap();
         let rule = rule(false, true);
         let mut evidence = Evidence::default();
-        for question in rule.questions(&review) {
-            let answer = match &question {
-                Question::Image { .. } => Fact::Image(ImageState::Exists),
-                Question::ImagePlatforms { .. } => Fact::ImagePlatforms(match built {
-                    Some(built) => ImagePlatforms::Only(built.iter().map(platform).collect()),
-                    None => ImagePlatforms::Any,
-                }),
-                _ => match nodes {
-                    Some(nodes) => Fact::NodePlatforms(nodes.iter().map(platform).collect()),
-                    None => continue,
-                },
+        let questions = rule.questions(&review);
+        for question in questions.presence {
+            evidence.presence.insert(question, Ok(ImageState::Exists));
+        }
+        for question in questions.platforms {
+            let answer = match built {
+                Some(built) => ImagePlatforms::Only(built.iter().map(platform).collect()),
+                None => ImagePlatforms::Any,
             };
-            evidence.insert(question, Ok(answer));
+            evidence.platforms.insert(question, Ok(answer));
+        }
+        if let Some(nodes) = nodes {
+            let nodes = nodes.iter().map(|name| {
+                let platform = Some(platform(name));
+                let images = ImageSet::default();
+                (*name, NodeState { platform, images })
+            });
+            let question = ObjectsOf::<NodeState>::all().into();
+            evidence.objects.insert(question, Ok(Listing::of(nodes)));
         }
         rule.judge(&review, &evidence)
     };

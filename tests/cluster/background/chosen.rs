@@ -1,6 +1,5 @@
 //! The same judgement in the process of the test, so that time, evidence and faults can be chosen.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use axum::http::Request;
 use forestall::background::{Background, Pace};
 use forestall::config::{Config, NamespaceLabel};
-use forestall::evidence::{Evidence, Fact, ImageState, Missing, MissingPart, Question, Unknown};
+use forestall::evidence::{Evidence, ImageState, Missing, MissingPart, Questions, Unknown};
 use forestall::guard::Guard;
 use forestall::judging::Judging;
 use forestall::lookup::Lookup;
@@ -41,12 +40,13 @@ impl Table {
 }
 
 impl Lookup for Table {
-    async fn gather(&self, asked: BTreeSet<Question>, _: Door, _: Instant) -> Evidence {
-        let answer = self.0.lock().unwrap().clone().map(Fact::Image);
-        let images = asked
-            .into_iter()
-            .filter(|question| matches!(question, Question::Image { .. }));
-        images.map(|question| (question, answer.clone())).collect()
+    async fn gather(&self, asked: Questions, _: Door, _: Instant) -> Evidence {
+        let answer = self.0.lock().unwrap().clone();
+        let presence = asked.presence.into_iter();
+        Evidence {
+            presence: presence.map(|asked| (asked, answer.clone())).collect(),
+            ..Evidence::default()
+        }
     }
 
     fn label(&self, _namespace: &str) -> NamespaceLabel {

@@ -5,9 +5,9 @@ mod guardrail;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use forestall::evidence::{Fact, ImagePlatforms};
-use forestall::lookup::registry::Part;
+use forestall::evidence::ImagePlatforms;
 use forestall::lookup::registry::credentials::PodCredentials;
+use forestall::lookup::registry::{ImageContent, Part};
 use forestall::review::Door;
 use serde_json::json;
 
@@ -105,12 +105,12 @@ async fn content(client: &RegistryClient, image: &str, part: Part, door: Door) -
     let by = Instant::now() + PATIENCE;
     let (image, pod) = (reference(image), PodCredentials::default());
     match client.content_for(&image, part, &pod, door, by).await {
-        Ok(Fact::ImagePlatforms(ImagePlatforms::Any)) => "any".to_owned(),
-        Ok(Fact::ImagePlatforms(ImagePlatforms::Only(platforms))) => {
+        Ok(ImageContent::Platforms(ImagePlatforms::Any)) => "any".to_owned(),
+        Ok(ImageContent::Platforms(ImagePlatforms::Only(platforms))) => {
             let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
             words.join(" ")
         }
-        Ok(Fact::ImageConfig(config)) => config.env.join(" "),
+        Ok(ImageContent::Config(config)) => config.env.join(" "),
         Err(unknown @ Unknown::BeingFetched(_)) => unknown.to_string(),
         other => told(Err(other.unwrap_err())),
     }

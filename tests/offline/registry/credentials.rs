@@ -1,11 +1,9 @@
 //! As whom a registry is asked, and what one tenant learns of another's.
 
-use std::collections::BTreeSet;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use forestall::config::Config;
-use forestall::evidence::{PullSecretState, Puller, Question};
+use forestall::evidence::{PullSecretState, PullSecretsOf, Puller, Questions};
 use forestall::lookup::Lookup as _;
 use forestall::lookup::cluster::{ClusterView, Patience};
 use forestall::lookup::live::Live;
@@ -513,7 +511,7 @@ async fn what_cannot_be_a_name_is_no_part_of_an_address() {
                         "reason": "NotFound", "code": 404});
     let server = Scripted::start(move |_| Reply::status(404).json(&absent)).await;
     let client = kube::Client::try_from(kube::Config::new(server.url().parse().unwrap())).unwrap();
-    let (view, _) = ClusterView::watch(client, Arc::default(), &[], Patience::default());
+    let (view, _) = ClusterView::watch(client, Arc::default(), &[], &[], Patience::default());
     let live = Live {
         registry: None,
         cluster: Some(view),
@@ -532,12 +530,12 @@ async fn what_cannot_be_a_name_is_no_part_of_an_address() {
         service_account: "default".to_owned(),
         named: names.map(ToOwned::to_owned).to_vec(),
     };
-    let question = Question::PullSecrets(puller.clone());
+    let question = PullSecretsOf(puller);
+    let mut asked = Questions::default();
+    asked.ask(&question);
     let by = Instant::now() + PATIENCE;
-    let evidence = live
-        .gather(BTreeSet::from([question]), Door::Admission, by)
-        .await;
-    for secret in evidence.pull_secrets(&puller).unwrap() {
+    let evidence = live.gather(asked, Door::Admission, by).await;
+    for secret in evidence.get(&question).unwrap() {
         assert_eq!(secret.state, PullSecretState::Absent, "{}", secret.name);
     }
     let asked = server.asked();

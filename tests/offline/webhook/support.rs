@@ -1,6 +1,6 @@
 //! A webhook with a table of facts for a cluster, and guardrails that do one thing each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine;
 use forestall::config::{Config, Guardrail, Mode, NamespaceLabel};
-use forestall::evidence::{Evidence, Fact, Question, Unknown};
+use forestall::evidence::{Evidence, Questions, Unknown};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
@@ -26,27 +26,20 @@ pub const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 /// What the cluster and the registries would say.
 #[derive(Clone, Default)]
 pub struct Table {
-    pub facts: BTreeMap<Question, Result<Fact, Unknown>>,
+    pub facts: Evidence,
     pub labels: BTreeMap<String, NamespaceLabel>,
     pub delay: Duration,
 }
 
 impl Lookup for Table {
-    async fn gather(&self, asked: BTreeSet<Question>, _: review::Door, by: Instant) -> Evidence {
+    async fn gather(&self, asked: Questions, _: review::Door, by: Instant) -> Evidence {
         if tokio::time::timeout_at(by, tokio::time::sleep(self.delay))
             .await
             .is_err()
         {
-            return asked
-                .into_iter()
-                .map(|question| (question, Err(Unknown::TimedOut)))
-                .collect();
+            return asked.unknown(&Unknown::TimedOut);
         }
-        let answer = |question: &Question| self.facts.get(question).cloned();
-        asked
-            .into_iter()
-            .filter_map(|question| answer(&question).map(|answer| (question, answer)))
-            .collect()
+        self.facts.clone()
     }
 
     fn label(&self, namespace: &str) -> NamespaceLabel {
@@ -57,21 +50,10 @@ impl Lookup for Table {
     }
 }
 
-pub const POD: WatchedKind = WatchedKind {
-    group: "",
-    kind: "Pod",
-    plural: "pods",
-};
-pub const DEPLOYMENT: WatchedKind = WatchedKind {
-    group: "apps",
-    kind: "Deployment",
-    plural: "deployments",
-};
-pub const EXTERNAL_SECRET: WatchedKind = WatchedKind {
-    group: "external-secrets.io",
-    kind: "ExternalSecret",
-    plural: "externalsecrets",
-};
+pub const POD: WatchedKind = WatchedKind::namespaced("", "Pod", "pods");
+pub const DEPLOYMENT: WatchedKind = WatchedKind::namespaced("apps", "Deployment", "deployments");
+pub const EXTERNAL_SECRET: WatchedKind =
+    WatchedKind::namespaced("external-secrets.io", "ExternalSecret", "externalsecrets");
 
 /// A catalogue entry for a guardrail of a test.
 pub const fn entry(name: &'static str, repairs: bool) -> Entry {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forestall::config::{Config, Mode, NamespaceLabel};
-use forestall::evidence::{Evidence, Question};
+use forestall::evidence::{Evidence, Questions};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
@@ -13,7 +13,6 @@ use forestall::review::{self, Review};
 use forestall::rules::catalogue::Entry;
 use forestall::webhook::{Limits, Webhook, router};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -178,7 +177,7 @@ async fn case_78_a_namespace_that_the_cache_lacks_has_the_default_mode_and_is_co
 struct Flips(Arc<AtomicUsize>);
 
 impl Lookup for Flips {
-    async fn gather(&self, _: BTreeSet<Question>, _: review::Door, _: Instant) -> Evidence {
+    async fn gather(&self, _: Questions, _: review::Door, _: Instant) -> Evidence {
         Evidence::default()
     }
 

@@ -3,17 +3,18 @@
 use serde_json::json;
 
 use super::{no_tag, rule};
-use crate::evidence::Fact;
 use crate::review::custom_resource::CustomResourceSettings;
 use crate::rules::missing_image::*;
 
 /// What is said of a custom resource, where every image has this answer.
 fn judge_custom(rule: &MissingImage, object: &serde_json::Value, state: &ImageState) -> Judgement {
     let review = Review::of_manifest(object.clone()).unwrap();
-    let questions = rule.questions(&review).into_iter();
-    let evidence = questions
-        .map(|question| (question, Ok(Fact::Image(state.clone()))))
-        .collect();
+    let questions = rule.questions(&review).presence.into_iter();
+    let presence = questions.map(|question| (question, Ok(state.clone())));
+    let evidence = Evidence {
+        presence: presence.collect(),
+        ..Evidence::default()
+    };
     rule.judge(&review, &evidence)
 }
 
@@ -94,13 +95,12 @@ fn a_custom_resource_is_asked_for_with_nobodys_pull_secrets_and_no_platforms() {
     let review = Review::of_manifest(prometheus("prom/prometheus:v2.56.1")).unwrap();
     let image = ImageReference::parse("prom/prometheus:v2.56.1").unwrap();
     let questions = rule(true, true).questions(&review);
-    assert_eq!(
-        questions,
-        [Question::Image {
-            image: image.pulled(),
-            puller: None
-        }]
-    );
+    let mut only_the_image = Questions::default();
+    only_the_image.ask(&PresenceOf(Pull {
+        image: image.pulled(),
+        puller: None,
+    }));
+    assert_eq!(questions, only_the_image);
 }
 
 #[test]

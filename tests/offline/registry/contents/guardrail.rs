@@ -1,9 +1,7 @@
 //! A guardrail that asks what an image says of its process: in a review, and in `check`.
 
-use std::collections::BTreeSet;
-
 use forestall::config::{Guardrail, Mode};
-use forestall::evidence::{Evidence, Question};
+use forestall::evidence::{ConfigOf, Evidence, PlatformsOf, Pull, Questions};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup as _;
 use forestall::lookup::files::{EvidenceFile, Files};
@@ -38,22 +36,27 @@ fn image_of(review: &Review) -> Option<forestall::image::ImageReference> {
     Some(reference(image.as_str()?))
 }
 
+fn pull(image: forestall::image::ImageReference) -> Pull {
+    Pull {
+        image,
+        puller: None,
+    }
+}
+
 impl Rule for NoDebug {
-    fn questions(&self, review: &Review) -> Vec<Question> {
-        let image = image_of(review).into_iter();
-        image
-            .map(|image| Question::ImageConfig {
-                image,
-                puller: None,
-            })
-            .collect()
+    fn questions(&self, review: &Review) -> Questions {
+        let mut questions = Questions::default();
+        if let Some(image) = image_of(review) {
+            questions.ask(&ConfigOf(pull(image)));
+        }
+        questions
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
         let Some(image) = image_of(review) else {
             return Judgement::default();
         };
-        match evidence.image_config(&image, None) {
+        match evidence.get(&ConfigOf(pull(image.clone()))) {
             Ok(config) if config.env.iter().any(|variable| variable == "DEBUG=1") => Judgement {
                 findings: vec![Finding {
                     certainty: Certainty::Proven,
@@ -135,16 +138,12 @@ async fn check_waits_for_a_configuration_and_what_it_records_reads_back_equal() 
     let registry = store.serve().await;
     let lookup = live(client_of(&registry.url()));
     let files = Files::new(&Config::default(), None).with_live(lookup);
-    let platforms = Question::ImagePlatforms {
-        image: reference(IMAGE),
-        puller: None,
-    };
-    let config = Question::ImageConfig {
-        image: reference(IMAGE),
-        puller: None,
-    };
+    let platforms = PlatformsOf(pull(reference(IMAGE)));
     let by = Instant::now() + PATIENCE;
-    let asked = BTreeSet::from([platforms.clone(), config]);
+    let mut only_platforms = Questions::default();
+    only_platforms.ask(&platforms);
+    let mut asked = only_platforms.clone();
+    asked.ask(&ConfigOf(pull(reference(IMAGE))));
     files.gather(asked, Door::Files, by).await;
     let recorded = files.learnt().to_yaml().unwrap();
     let value: Value = serde_saphyr::from_str(&recorded).unwrap();
@@ -155,10 +154,8 @@ async fn check_waits_for_a_configuration_and_what_it_records_reads_back_equal() 
 
     let evidence = EvidenceFile::parse("r.yaml", &recorded).unwrap();
     let offline = Files::new(&Config::default(), Some(evidence));
-    let evidence = offline
-        .gather(BTreeSet::from([platforms]), Door::Files, by)
-        .await;
-    assert!(evidence.image_platforms(&reference(IMAGE), None).is_ok());
+    let evidence = offline.gather(only_platforms, Door::Files, by).await;
+    assert!(evidence.get(&platforms).is_ok());
     assert!(judged(offline, Door::Files).await.refusal.is_some());
 }
 
