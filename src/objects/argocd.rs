@@ -70,7 +70,7 @@ impl Projection for ArgoCdController {
 }
 
 /// The image of the controller itself, beside which others may inject sidecars.
-fn image<'t>(workload: Node<'t>) -> Option<&'t str> {
+fn image(workload: Node<'_>) -> Option<&str> {
     let containers = workload.at("/spec/template/spec/containers")?;
     let is_controller = |container: &Node<'_>| {
         // `argocd-application-controller` in the project's manifests, shorter in its chart.

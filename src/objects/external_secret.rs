@@ -101,32 +101,32 @@ mod tests {
     use super::*;
     use crate::tree::Tree;
 
-    fn read(spec: Value) -> Result<ExternalSecret, Unknown> {
+    fn read(spec: &Value) -> Result<ExternalSecret, Unknown> {
         let object = json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": spec});
         let kind = ExternalSecret::KINDS[0].kind;
         let read = ExternalSecret::of(Tree::from(object).root(), kind)?;
         Ok(read.unwrap())
     }
 
-    fn keys(spec: Value) -> Option<Vec<String>> {
+    fn keys(spec: &Value) -> Option<Vec<String>> {
         let keys = read(spec).unwrap().keys?;
         Some(keys.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn the_secret_has_the_name_of_the_target_or_its_own() {
-        let own = read(json!({})).unwrap();
+        let own = read(&json!({})).unwrap();
         assert_eq!((&*own.secret, own.creation), ("db", CreationPolicy::Owner));
         let target = json!({"target": {"name": "other", "creationPolicy": "Merge"}});
-        let target = read(target).unwrap();
+        let target = read(&target).unwrap();
         let secret = |name: &str| Reference {
             kind: Referent::Secret,
             name: name.into(),
         };
         assert!(target.refers_to(&secret("other")) && !target.refers_to(&secret("db")));
-        let none = read(json!({"target": {"creationPolicy": "None"}})).unwrap();
+        let none = read(&json!({"target": {"creationPolicy": "None"}})).unwrap();
         assert!(!none.refers_to(&secret("db")));
-        let odd = read(json!({"target": {"creationPolicy": "Sometimes"}}));
+        let odd = read(&json!({"target": {"creationPolicy": "Sometimes"}}));
         assert!(matches!(odd, Err(Unknown::Unreadable(_))), "{odd:?}");
     }
 
@@ -160,7 +160,7 @@ mod tests {
             ),
             (json!({}), known(&[])),
         ] {
-            assert_eq!(keys(spec.clone()), expected, "{spec}");
+            assert_eq!(keys(&spec), expected, "{spec}");
         }
     }
 }

@@ -97,6 +97,14 @@ fn update(review: &Review, change: impl FnOnce(&mut Value)) -> Review {
     updated.replacing(Arc::clone(&review.object))
 }
 
+fn all<Q: Ord, A: Clone>(
+    asked: BTreeSet<Q>,
+    answer: &Result<A, Unknown>,
+) -> BTreeMap<Q, Result<A, Unknown>> {
+    let asked = asked.into_iter();
+    asked.map(|question| (question, answer.clone())).collect()
+}
+
 /// The most favourable answer to every question. One of a new type has to find its own here.
 fn favourable(asked: Questions) -> Evidence {
     let Questions {
@@ -107,13 +115,6 @@ fn favourable(asked: Questions) -> Evidence {
         memory,
         objects,
     } = asked;
-    fn all<Q: Ord, A: Clone>(
-        asked: BTreeSet<Q>,
-        answer: &Result<A, Unknown>,
-    ) -> BTreeMap<Q, Result<A, Unknown>> {
-        let asked = asked.into_iter();
-        asked.map(|question| (question, answer.clone())).collect()
-    }
     Evidence {
         presence: all(presence, &Ok(ImageState::Exists)),
         platforms: all(platforms, &Ok(ImagePlatforms::Any)),
