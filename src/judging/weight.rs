@@ -12,8 +12,10 @@ const COPIED_NODE: usize = 352;
 /// a few guardrails.
 const TEXT_IN_FINDINGS: usize = 16;
 
-/// Bytes of all that is said of one object: of at most [`MOST_CONTAINERS`], five texts of at most
-/// [`LONGEST_TEXT`] by each of three guardrails.
+/// Bytes of all that is said of an object and of the one that it replaces: of at most
+/// [`MOST_CONTAINERS`] in each. A container has an image of at most [`LONGEST_TEXT`], a name of a
+/// quarter of that and a limit of a sixteenth. Three guardrails copy these into some 10 KiB for both
+/// objects, and the warnings that are made of that take another 6.
 ///
 /// [`MOST_CONTAINERS`]: crate::review::workload::MOST_CONTAINERS
 /// [`LONGEST_TEXT`]: crate::review::workload::LONGEST_TEXT

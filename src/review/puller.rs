@@ -1,6 +1,7 @@
 //! What a pod says that decides with which credentials its images are pulled.
 
 use super::Review;
+use super::workload::LONGEST_NAME;
 use crate::tree::Node;
 use crate::unknown::Unknown;
 
@@ -10,9 +11,6 @@ pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
 /// Pull secrets of one pod that are looked at. Each image is asked for with all of them.
 const MOST_PULL_SECRETS: usize = 16;
-
-/// Bytes of the name of a pull secret or a service account: those of a DNS subdomain (RFC 1123).
-const LONGEST_OBJECT_NAME: usize = 253;
 
 /// A pod for which a node pulls images, as far as it decides with which pull secrets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,10 +58,10 @@ impl Review {
 
 /// A name of an object, from a field of the PodSpec.
 fn copied(name: &str, base: &str, field: &str) -> Result<String, Unknown> {
-    if name.len() <= LONGEST_OBJECT_NAME {
+    if name.len() <= LONGEST_NAME {
         return Ok(name.to_owned());
     }
-    let problem = format!("is longer than {LONGEST_OBJECT_NAME} bytes");
+    let problem = format!("is longer than {LONGEST_NAME} bytes");
     Err(Unknown::unreadable(&format!("{base}/{field}"), &problem))
 }
 
@@ -84,7 +82,7 @@ mod tests {
         assert_eq!(most.unwrap().unwrap().named, vec!["a"; MOST_PULL_SECRETS]);
         let many = puller(json!({"imagePullSecrets": secrets(MOST_PULL_SECRETS + 1)}));
         assert_eq!(many, Err(Unknown::TooMany));
-        let long = "x".repeat(LONGEST_OBJECT_NAME + 1);
+        let long = "x".repeat(LONGEST_NAME + 1);
         for (spec, field) in [
             (json!({"serviceAccountName": long}), "serviceAccountName"),
             (

@@ -68,9 +68,15 @@ const VOLUME_REFERENCE: &str = "/image/reference";
 /// No node has so much memory, in bytes: a million gigabytes.
 pub const MOST_MEMORY_BYTES: i128 = 1_000_000_000_000_000;
 
-/// Bytes of a name, an image reference or a limit that guardrails look at: 63, 800 and some ten are
-/// enough. What is longer is in no cluster, and would be copied into everything that is said of it.
+/// Bytes of an image reference that guardrails look at; the longest that is one has some 800. What is
+/// longer is in no cluster, and would be copied into everything that is said of it.
 pub(crate) const LONGEST_TEXT: usize = 1024;
+
+/// Bytes of a name: those of a DNS subdomain (RFC 1123), the longest of any object.
+pub(crate) const LONGEST_NAME: usize = 253;
+
+/// Bytes of a memory limit: three times the digits of the greatest `i64`, and a unit.
+const LONGEST_LIMIT: usize = 64;
 
 /// Containers of one object that are looked at, and images. A node runs 110 pods by default, and a pod
 /// with a hundred containers was never seen.
@@ -331,9 +337,9 @@ fn read_containers<'a>(base: &'static str, spec: Node<'a>) -> Result<Vec<Contain
             if !value.is_map() {
                 return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
             }
-            for field in ["/name", "/image", MEMORY_LIMIT] {
-                short(value, place, field)?;
-            }
+            short(value, place, "/name", LONGEST_NAME)?;
+            short(value, place, "/image", LONGEST_TEXT)?;
+            short(value, place, MEMORY_LIMIT, LONGEST_LIMIT)?;
             if containers.len() == MOST_CONTAINERS {
                 return Err(Unknown::TooMany);
             }
@@ -371,9 +377,8 @@ fn read_images(
         }
         let list = "volumes";
         let place = Place { base, list, index };
-        for field in ["/name", VOLUME_REFERENCE] {
-            short(volume, place, field)?;
-        }
+        short(volume, place, "/name", LONGEST_NAME)?;
+        short(volume, place, VOLUME_REFERENCE, LONGEST_TEXT)?;
         images.push(ImageUse::new(
             format!("volume {name}"),
             reference,
@@ -385,11 +390,11 @@ fn read_images(
 }
 
 /// Whether a text in a container or a volume has a length that guardrails may copy.
-fn short(value: Node<'_>, place: Place, field: &str) -> Result<(), Unknown> {
+fn short(value: Node<'_>, place: Place, field: &str, longest: usize) -> Result<(), Unknown> {
     match value.text_at(field) {
-        Some(text) if text.len() > LONGEST_TEXT => Err(Unknown::unreadable(
+        Some(text) if text.len() > longest => Err(Unknown::unreadable(
             &format!("{}{field}", place.pointer()),
-            &format!("is longer than {LONGEST_TEXT} bytes"),
+            &format!("is longer than {longest} bytes"),
         )),
         _ => Ok(()),
     }

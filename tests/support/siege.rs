@@ -50,7 +50,7 @@ impl Siege {
             lives();
             self.judges(what).await;
         }
-        for crowded in ["lists", "maps", "legal", "containers", "all"] {
+        for crowded in ["lists", "maps", "legal", "containers", "names", "all"] {
             let chosen = hostile
                 .iter()
                 .filter(|(what, _)| crowded == "all" || crowded == *what);
@@ -160,6 +160,17 @@ pub fn hostile() -> Vec<(&'static str, Arc<String>)> {
     let deep = format!("{}{}", "[".repeat(half), "]".repeat(half));
     let container = r#"{"name":"a","image":"A","resources":{"limits":{"memory":"1m"}}}"#;
     let containers = vec![container; 2_000].join(",");
+    // As many and as long as are looked at, in an update, so that both objects are judged.
+    let long = json!({
+        "name": "n".repeat(253),
+        "image": "A".repeat(1024),
+        "resources": {"limits": {"memory": format!("{}1m", "0".repeat(62))}},
+    });
+    let long = json!({"spec": {"template": {"spec": {"containers": vec![long; 1000]}}}});
+    let mut names: Value = serde_json::from_str(&review(&long)).unwrap();
+    names["request"]["operation"] = json!("UPDATE");
+    names["request"]["oldObject"] = names["request"]["object"].clone();
+    names["request"]["oldObject"]["spec"]["replicas"] = json!(1);
     // As the API server sends 3.1 MB, the most that it takes: Go writes `<` in six characters.
     let legal = format!("\"{}\"", "\\u003c".repeat(3_100_000));
     [
@@ -177,6 +188,7 @@ pub fn hostile() -> Vec<(&'static str, Arc<String>)> {
             "containers",
             review(&json!({})).replace("[{}]", &format!("[{containers}]")),
         ),
+        ("names", names.to_string()),
     ]
     .map(|(what, review)| (what, Arc::new(review)))
     .into()

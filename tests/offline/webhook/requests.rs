@@ -150,7 +150,7 @@ fn with_annotation(memory: &str, characters: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_08_a_review_of_18_mb_is_judged_and_others_do_not_wait_for_it() {
-    let door = Door::of_catalogue();
+    let door = Door::of_catalogue_with_time();
     let small = create(&deployment("512m"));
     let large = small.to_string();
     let large = large.replace(
@@ -173,7 +173,7 @@ async fn case_08_a_review_of_18_mb_is_judged_and_others_do_not_wait_for_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_09_an_update_of_12_mb_is_judged() {
-    let door = Door::of_catalogue();
+    let door = Door::of_catalogue_with_time();
     let review = update(&deployment("512m"), &deployment("1Gi")).to_string();
     let review = review
         .replace(

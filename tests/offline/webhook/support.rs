@@ -259,6 +259,17 @@ impl Door {
         Self::new(Guard::new(Config::default(), Table::default()).unwrap())
     }
 
+    /// The same with time for large reviews: an unoptimized build takes seconds for one, and how fast a
+    /// build is, is measured elsewhere.
+    pub fn of_catalogue_with_time() -> Self {
+        let limits = Limits {
+            validate_time: Duration::from_mins(1),
+            ..Limits::default()
+        };
+        let guard = Guard::new(Config::default(), Table::default()).unwrap();
+        Self::limited(guard, limits)
+    }
+
     /// These guardrails under this mode.
     pub fn of(mode: Mode, guardrails: Vec<Guardrail>) -> Self {
         let config = Config {
