@@ -80,7 +80,7 @@ const LONGEST_LIMIT: usize = 64;
 
 /// Containers of one object that are looked at, and images. A node runs 110 pods by default, and a pod
 /// with a hundred containers was never seen.
-pub(crate) const MOST_CONTAINERS: usize = 1000;
+pub(crate) const MOST_CONTAINERS: usize = 250;
 
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

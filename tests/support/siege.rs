@@ -166,7 +166,7 @@ pub fn hostile() -> Vec<(&'static str, Arc<String>)> {
         "image": "A".repeat(1024),
         "resources": {"limits": {"memory": format!("{}1m", "0".repeat(62))}},
     });
-    let long = json!({"spec": {"template": {"spec": {"containers": vec![long; 1000]}}}});
+    let long = json!({"spec": {"template": {"spec": {"containers": vec![long; 250]}}}});
     let mut names: Value = serde_json::from_str(&review(&long)).unwrap();
     names["request"]["operation"] = json!("UPDATE");
     names["request"]["oldObject"] = names["request"]["object"].clone();
