@@ -119,7 +119,7 @@ impl Verb {
 
 impl<'a> Envelope<'a> {
     /// Reads a body with the objects that can be judged, in one go. Where anything is wrong with it,
-    /// it is read as [`Envelope::parse_raw`] does. `bound` is what its text becomes at most.
+    /// it is read as if its objects were raw text. `bound` is what its text becomes at most.
     ///
     /// # Errors
     /// Only where there is no uid to answer to.
