@@ -14,7 +14,7 @@ use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use criterion::{Criterion, criterion_group, criterion_main};
 use forestall::config::{Config, NamespaceLabel};
-use forestall::evidence::{Evidence, ImageState, MemoryRecord, Questions};
+use forestall::evidence::{Evidence, ImageState, MemoryHistory, MemoryRecord, Questions};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
@@ -22,7 +22,7 @@ use forestall::review::{Door, Operation, Review};
 use forestall::tree::Bound;
 use forestall::verdict::Phase;
 use forestall::webhook::envelope::{Envelope, text_of};
-use forestall::webhook::{self, Limits, Webhook};
+use forestall::webhook::{self, ReviewLimits, Webhook};
 use http_body_util::BodyExt;
 use jiff::civil::date;
 use tokio::runtime::Runtime;
@@ -38,7 +38,7 @@ const REVIEW: &str = include_str!("review.json");
 
 /// Answers from memory: every image exists, and some containers were killed.
 #[derive(Clone)]
-struct Known(Arc<Vec<MemoryRecord>>);
+struct Known(Arc<MemoryHistory>);
 
 impl Lookup for Known {
     async fn gather(&self, asked: Questions, _: Door, _: Instant) -> Evidence {
@@ -49,7 +49,10 @@ impl Lookup for Known {
                 .map(|asked| (asked, Ok(ImageState::Exists)))
                 .collect(),
             memory: memory
-                .map(|asked| (asked, Ok(Arc::clone(&self.0))))
+                .map(|asked| {
+                    let known = self.0.of(&asked.namespace, &asked.owner);
+                    (asked, Ok(known))
+                })
                 .collect(),
             ..Evidence::default()
         }
@@ -95,7 +98,7 @@ fn judge(criterion: &mut Criterion) {
 fn router(criterion: &mut Criterion) {
     let runtime = runtime();
     let metrics = Arc::new(Metrics::default());
-    let webhook = Webhook::new(guard(), metrics, Limits::default());
+    let webhook = Webhook::new(guard(), metrics, ReviewLimits::default());
     let router = webhook::router(Arc::new(webhook));
     let allowed = runtime.block_on(answer(router.clone()));
     assert!(std::str::from_utf8(&allowed).is_ok_and(|text| text.contains("\"allowed\":true")));
@@ -130,15 +133,18 @@ fn guard() -> Guard<Known> {
 }
 
 fn known() -> Known {
-    let row = |image: &str, limit: &str| {
+    let row = |image: &str, limit: &str| -> MemoryRecord {
         let row = serde_json::json!({"image": image, "limit": limit, "outcome": "oomKilled"});
         serde_json::from_value(row).expect("a row")
     };
-    Known(Arc::new(vec![
+    let known: MemoryHistory = [
         row("prom/prometheus", "512Mi"),
         row("grafana/tempo", "3Gi"),
         row("grafana/mimir", "2Gi"),
-    ]))
+    ]
+    .into_iter()
+    .collect();
+    Known(Arc::new(known))
 }
 
 /// As `forestall serve` has it: with workers, so that reviews are judged where they would be.

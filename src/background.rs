@@ -2,7 +2,7 @@
 //! first shown and when it changes, by the engine that judges reviews.
 //!
 //! ```text
-//! list and watch ─► Shown ─► Follower ─► Judging::judge_existing ─► Verdict ─┬─► Tally (gauge)
+//! list and watch ─► WatchedObject ─► Follower ─► Judging::judge_existing ─► Verdict ─┬─► RefusalGauge (gauge)
 //!                                                                          └─► Recorder (Events)
 //! ```
 //!
@@ -14,9 +14,9 @@
 //! What reviews say never comes here: a forged review writes no Event and moves no gauge.
 
 mod follower;
+mod refusal_gauge;
 mod rounds;
-mod shown;
-mod tally;
+mod watched_object;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use self::follower::Follower;
-use self::tally::Tally;
+use self::refusal_gauge::RefusalGauge;
 use crate::config::NamespaceLabel;
 use crate::guard::Guard;
 use crate::judging::Judging;
@@ -119,12 +119,12 @@ impl<L: Lookup + 'static> Background<L> {
             }
             let kinds = guard.kinds();
             let guardrails = guard.guardrails().iter();
-            let guardrails = guardrails.map(|each| (each.entry.meta.name, each.kinds().collect()));
+            let guardrails = guardrails.map(|each| (each.meta.name, each.kinds().collect()));
             let metrics = Arc::clone(&self.metrics);
-            let tally = Tally::new(kinds.clone(), guardrails.collect(), metrics);
+            let gauge = RefusalGauge::new(kinds.clone(), guardrails.collect(), metrics);
             let places = Semaphore::new(JUDGED_AT_ONCE);
             let follow = |kind| {
-                let follower = Follower::new(self, &guard, recorder, &places, &tally, kind);
+                let follower = Follower::new(self, &guard, recorder, &places, &gauge, kind);
                 Box::pin(follower.follow())
             };
             tokio::select! {

@@ -11,8 +11,8 @@
 //! So at each moment `caBundle` trusts whatever a replica may serve.
 
 mod cluster;
-mod kept;
 mod replicas;
+mod secret_state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::cluster::{Cluster, Seen};
-use self::kept::Step;
+use self::cluster::{Cluster, FoundSecret};
+use self::secret_state::Step;
 use crate::object_name::ObjectName;
 use crate::report::metrics::Metrics;
 
@@ -219,7 +219,7 @@ impl Keeper {
     }
 
     /// How long this Secret has been there while both configurations trust what it holds.
-    fn steady(&mut self, seen: &Seen, configured: bool) -> Duration {
+    fn steady(&mut self, seen: &FoundSecret, configured: bool) -> Duration {
         let version = configured.then(|| seen.version()).flatten();
         match &self.steady {
             Some((before, since)) if *before == version && configured => since.elapsed(),

@@ -4,19 +4,18 @@
 //! [`Evidence`] is what the guardrail then judges on. It never asks while judging. A question is a type,
 //! and names the type of its answer.
 
-mod image;
+mod memory;
 mod objects;
 mod question;
 
-use serde::{Deserialize, Serialize};
-
-pub use self::image::{
-    Holder, ImageConfig, ImagePlatforms, ImageState, Missing, MissingPart, Platform,
-};
+pub use self::memory::{MemoryHistory, MemoryOutcome, MemoryRecord, Owner};
 pub use self::objects::{Found, Listing, ObjectOf, ObjectQuestion, ObjectsOf, ReferrersOf};
-pub(crate) use self::objects::{Kept, Listed, Wanted};
+pub(crate) use self::objects::{Listed, ProjectedObject, Wanted};
 pub use self::question::{
     ConfigOf, Evidence, MemoryOf, PlatformsOf, PresenceOf, Pull, PullSecretsOf, Question, Questions,
+};
+pub use crate::image::{
+    Holder, ImageConfig, ImagePlatforms, ImageState, Missing, MissingPart, Platform,
 };
 pub use crate::review::puller::Puller;
 pub use crate::unknown::Unknown;
@@ -47,82 +46,4 @@ pub enum PullSecretState {
         /// What is wrong with it.
         problem: String,
     },
-}
-
-/// One row of what is known about memory: a container under a limit, and how it ended.
-///
-/// A field that is left out matches anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MemoryRecord {
-    /// Namespace of the workload.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// The workload, as Kind/name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Container name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// Image; without a tag it stands for every tag of the repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The memory limit, as a Kubernetes quantity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Scalar>,
-    /// How it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<MemoryOutcome>,
-    /// How many kills by the memory controller were counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub times: Option<Scalar>,
-    /// How many of them came soon after start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quick: Option<Scalar>,
-    /// How many pods were hit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pods: Option<Scalar>,
-    /// First time seen (RFC 3339).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Scalar>,
-    /// Last time seen (RFC 3339).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Scalar>,
-    /// How long the longest of them ran.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uptime: Option<Scalar>,
-}
-
-/// How a container ended under its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum MemoryOutcome {
-    /// The kernel killed it for its memory.
-    OomKilled,
-    /// It ran for the time that counts as survival.
-    Survived,
-}
-
-/// A scalar that is read as text, however it is written: `512`, `512Mi` or `"512"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct Scalar(pub String);
-
-// === impl Scalar ===
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // YAML gives the text as it is written, so that 2.10 does not become 2.1.
-        String::deserialize(deserializer).map(Self)
-    }
-}
-
-impl schemars::JsonSchema for Scalar {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Scalar".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": ["string", "number", "boolean"]})
-    }
 }

@@ -10,11 +10,11 @@ use jiff::civil::Date;
 use json_patch::Patch;
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError, Guardrail, Mode, NamespaceLabel};
+use crate::config::{Config, Mode, NamespaceLabel};
 use crate::evidence::{Evidence, Questions, Unknown};
 use crate::lookup::Lookup;
 use crate::review::{Door, Operation, Review, Subject, WatchedKind, patch};
-use crate::rules::{Finding, Judgement};
+use crate::rules::{Finding, Guardrail, Judgement, Mistake};
 use crate::verdict::{Action, Judged, Phase, Record, Scales, Verdict, Weighed, weigh};
 
 /// The parts of an object that are judged beside the whole: all other subresources are let through.
@@ -44,10 +44,8 @@ impl<L: Lookup> Guard<L> {
     ///
     /// # Errors
     /// A setting that a guardrail cannot use; a [`Config`] that was parsed has none.
-    pub fn new(config: Config, lookup: L) -> Result<Self, ConfigError> {
-        let guardrails = config
-            .guardrails()
-            .map_err(|(_, message)| ConfigError::nowhere(message))?;
+    pub fn new(config: Config, lookup: L) -> Result<Self, Mistake> {
+        let guardrails = config.guardrails()?;
         Ok(Self {
             config,
             guardrails,
@@ -88,7 +86,7 @@ impl<L: Lookup> Guard<L> {
         let on = self
             .guardrails
             .iter()
-            .filter(|guardrail| self.config.may_be_on(guardrail.entry.meta.name));
+            .filter(|guardrail| self.config.may_be_on(guardrail.meta.name));
         on.flat_map(Guardrail::kinds).collect()
     }
 
@@ -110,10 +108,7 @@ impl<L: Lookup> Guard<L> {
         let namespace = subject.namespace.as_deref();
         let label = self.label(namespace);
         self.watchers(&subject.group, &subject.kind, phase)
-            .map(|guardrail| {
-                self.config
-                    .mode(guardrail.entry.meta.name, namespace, label)
-            })
+            .map(|guardrail| self.config.mode(guardrail.meta.name, namespace, label))
             .max()
             .unwrap_or(Mode::Off)
     }
@@ -121,7 +116,7 @@ impl<L: Lookup> Guard<L> {
     fn watchers(&self, group: &str, kind: &str, phase: Phase) -> impl Iterator<Item = &Guardrail> {
         self.guardrails.iter().filter(move |guardrail| {
             guardrail.watches(group, kind).is_some()
-                && (phase == Phase::Validate || guardrail.entry.meta.repairs)
+                && (phase == Phase::Validate || guardrail.meta.repairs)
         })
     }
 
@@ -179,7 +174,7 @@ impl<L: Lookup> Guard<L> {
         let judged = asked
             .iter()
             .map(|guardrail| Judged {
-                meta: &guardrail.entry.meta,
+                meta: guardrail.meta,
                 now: judge(guardrail, review, evidence),
                 before: before
                     .map(|before| judge(guardrail, before, evidence))
@@ -222,8 +217,8 @@ impl<L: Lookup> Guard<L> {
         let Subject { group, kind, .. } = &review.subject;
         self.watchers(group, kind, scales.phase)
             .filter(|guardrail| match scales.phase {
-                Phase::Mutate => scales.mode(review, &guardrail.entry.meta) == Mode::Enforce,
-                Phase::Validate => scales.mode(review, &guardrail.entry.meta) != Mode::Off,
+                Phase::Mutate => scales.mode(review, guardrail.meta) == Mode::Enforce,
+                Phase::Validate => scales.mode(review, guardrail.meta) != Mode::Off,
             })
             .collect()
     }
@@ -235,21 +230,6 @@ impl Inquiry {
     /// The questions, once.
     pub(crate) fn take_questions(&mut self) -> Questions {
         std::mem::take(&mut self.questions)
-    }
-}
-
-// === impl Guardrail ===
-
-impl Guardrail {
-    /// The kinds that it judges.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = WatchedKind> {
-        let watches = self.entry.meta.watches.iter();
-        watches.chain(self.rule.also_watches()).copied()
-    }
-
-    fn watches(&self, group: &str, kind: &str) -> Option<WatchedKind> {
-        self.kinds()
-            .find(|watched| watched.group == group && watched.kind == kind)
     }
 }
 
@@ -309,12 +289,12 @@ fn settled(
     asked: &[&Guardrail],
     evidence: &Evidence,
 ) -> Result<(Review, Patch), String> {
-    let fix = record.finding.fix.clone().unwrap_or_default();
+    let fix = record.finding.response.patch().cloned().unwrap_or_default();
     let object = patch::apply(&review.object, &fix).map_err(|error| error.to_string())?;
     let patched = review.with_object(Arc::new(object));
     let identity = |finding: &Finding| (finding.item.clone(), finding.value.clone());
     for guardrail in asked {
-        let name = guardrail.entry.meta.name;
+        let name = guardrail.meta.name;
         let before: BTreeSet<_> = judge(guardrail, review, evidence)
             .findings
             .iter()

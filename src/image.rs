@@ -4,9 +4,15 @@
 //! `tests/offline/image_reference.rs` holds this parser to it. A reference that the library refuses
 //! is the node's `InvalidImageName`, so a difference here would be a wrong refusal.
 
+mod state;
+
 use std::fmt;
 
 use thiserror::Error;
+
+pub use self::state::{
+    Holder, ImageConfig, ImagePlatforms, ImageState, Missing, MissingPart, Platform,
+};
 
 /// The registry that a name without a host stands for.
 const DEFAULT_DOMAIN: &str = "docker.io";

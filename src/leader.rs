@@ -48,14 +48,14 @@ pub struct Candidate {
     lease: ObjectName,
     identity: String,
     metrics: Arc<Metrics>,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
     /// What was said last of what fails, so that it is said once.
     complaint: Option<String>,
 }
 
 /// A Lease, and when its record was last seen to change.
 #[derive(Debug)]
-struct Seen {
+struct ObservedLease {
     lease: Lease,
     changed: Instant,
 }
@@ -223,7 +223,7 @@ impl Candidate {
             Some(seen) if seen.lease.spec == lease.spec => seen.changed,
             _ => Instant::now(),
         };
-        self.seen = Some(Seen { lease, changed });
+        self.seen = Some(ObservedLease { lease, changed });
     }
 
     fn is_held_by_another(&self, now: Instant) -> bool {
@@ -329,9 +329,9 @@ impl Candidate {
     }
 }
 
-// === impl Seen ===
+// === impl ObservedLease ===
 
-impl Seen {
+impl ObservedLease {
     fn holder(&self) -> Option<&String> {
         let holder = self.lease.spec.as_ref()?.holder_identity.as_ref()?;
         Some(holder).filter(|holder| !holder.is_empty())

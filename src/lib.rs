@@ -45,6 +45,8 @@ pub mod tree;
 pub mod unknown;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod verdict;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod yaml_file;
 
 pub mod admin;
 pub mod background;
@@ -55,6 +57,7 @@ pub mod judging;
 pub mod leader;
 pub mod lookup;
 pub mod object_name;
+pub mod registry;
 pub mod report;
 pub mod tls;
 pub mod webhook;

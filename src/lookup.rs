@@ -4,7 +4,7 @@ pub mod cluster;
 pub mod files;
 pub mod live;
 mod pull_secrets;
-pub mod registry;
+mod registry_metrics;
 mod store;
 
 use std::future::Future;

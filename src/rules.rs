@@ -13,6 +13,8 @@ pub mod unignored_live_fields;
 use std::panic::RefUnwindSafe;
 
 use json_patch::Patch;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Evidence, Questions};
@@ -27,6 +29,11 @@ pub trait Rule: Send + Sync + RefUnwindSafe {
     /// The kinds that its settings add to those of its [`Meta`].
     fn also_watches(&self) -> &[WatchedKind] {
         &[]
+    }
+
+    /// Whether it reads the pull secrets of workloads, where its settings let it or not.
+    fn reads_pull_secrets(&self) -> Option<bool> {
+        None
     }
 
     /// What this guardrail must know before it can judge.
@@ -53,10 +60,36 @@ pub struct Meta {
     pub repairs: bool,
     /// What it reads beside the object: what is watched in the cluster for it.
     pub reads: &'static [Reads],
-    /// The keys of its settings beside those that every guardrail has.
-    pub settings: &'static [&'static str],
     /// The page of this guardrail: docs/rules/NAME.md.
     pub page: &'static str,
+}
+
+/// What the configuration tells a guardrail beside mode and the like. The default is what holds where
+/// nothing is said.
+pub trait OwnSettings: Default + Serialize + DeserializeOwned + JsonSchema {
+    /// Makes the guardrail.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    fn build(&self) -> Result<Box<dyn Rule>, Mistake>;
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Mistake {
+    /// Where: a JSON pointer.
+    pub pointer: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// A guardrail that is built and ready to judge.
+pub struct Guardrail {
+    /// What it is.
+    pub meta: &'static Meta,
+    /// The guardrail.
+    pub rule: Box<dyn Rule>,
 }
 
 /// How sure a finding is.
@@ -89,8 +122,19 @@ pub struct Finding {
     pub message: String,
     /// What to write instead.
     pub help: String,
-    /// The patch that repairs it.
-    pub fix: Option<Patch>,
+    /// What may be done about it.
+    pub response: Response,
+}
+
+/// What may be done about a finding, where the mode is enforce and nobody accepts it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// The request is refused, if the finding is sure enough.
+    Refuse,
+    /// The object is patched; what the patch does not mend is told.
+    Repair(Patch),
+    /// The client is told.
+    Warn,
 }
 
 /// Why an item of an object was not judged.
@@ -109,6 +153,47 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// What could not be judged.
     pub abstained: Vec<Abstention>,
+}
+
+// === impl Mistake ===
+
+impl Mistake {
+    /// The same, as seen from the root of the configuration.
+    pub(crate) fn of(self, rule: &str) -> Self {
+        Self {
+            pointer: format!("/rules/{rule}{}", self.pointer),
+            message: format!("rules.{rule}.{}", self.message),
+        }
+    }
+}
+
+// === impl Guardrail ===
+
+impl Guardrail {
+    /// The kinds that it judges.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = WatchedKind> {
+        let watches = self.meta.watches.iter();
+        watches.chain(self.rule.also_watches()).copied()
+    }
+
+    /// The kind as this guardrail has it, where it watches it.
+    pub(crate) fn watches(&self, group: &str, kind: &str) -> Option<WatchedKind> {
+        self.kinds()
+            .find(|watched| watched.group == group && watched.kind == kind)
+    }
+}
+
+// === impl Response ===
+
+impl Response {
+    /// The patch, where it is one.
+    #[must_use]
+    pub fn patch(&self) -> Option<&Patch> {
+        match self {
+            Self::Repair(patch) => Some(patch),
+            Self::Refuse | Self::Warn => None,
+        }
+    }
 }
 
 // === impl Judgement ===

@@ -21,7 +21,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
 use self::pair::{AUTHORITIES, Content, Pair, Places, validity};
-pub use self::pair::{Files, TlsError};
+pub use self::pair::{PairFiles, TlsError};
 use crate::object_name::ObjectName;
 use crate::report::metrics::{CertificateLabel, Metrics, ResultLabel};
 
@@ -34,7 +34,7 @@ pub struct Certificates {
     /// `None`: there is none yet, and every handshake fails.
     current: watch::Sender<Option<Arc<CertifiedKey>>>,
     source: Source,
-    seen: Mutex<Seen>,
+    seen: Mutex<LoadedPair>,
     metrics: Arc<Metrics>,
 }
 
@@ -43,12 +43,12 @@ pub struct Certificates {
 enum Source {
     /// It was made here, so nothing can change.
     Own,
-    Files(Files),
+    PairFiles(PairFiles),
     Secret(ObjectName),
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct LoadedPair {
     /// What the Secret holds now; `None` without one.
     secret: Option<Content>,
     /// What the current certificate was made of.
@@ -64,10 +64,10 @@ impl Certificates {
     ///
     /// # Errors
     /// Names the file that cannot be used, and the cure.
-    pub fn from_files(files: Files, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+    pub fn from_files(files: PairFiles, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let content = files.read()?;
         let pair = content.check(&files.places(), Timestamp::now())?;
-        let certificates = Self::new(Source::Files(files), metrics);
+        let certificates = Self::new(Source::PairFiles(files), metrics);
         certificates.serve(pair);
         certificates.seen().served = Some(content);
         Ok(certificates)
@@ -153,7 +153,7 @@ impl Certificates {
         let mut seen = self.seen();
         let content = match &self.source {
             Source::Own => return,
-            Source::Files(files) => files.read(),
+            Source::PairFiles(files) => files.read(),
             Source::Secret(name) => seen
                 .secret
                 .clone()
@@ -225,7 +225,7 @@ impl Certificates {
         self.metrics.certificate_reloads.get_or_create(&label).inc();
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, LoadedPair> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -241,7 +241,7 @@ impl ResolvesServerCert for Certificates {
 impl Source {
     fn places(&self) -> Places {
         match self {
-            Self::Files(files) => files.places(),
+            Self::PairFiles(files) => files.places(),
             Self::Secret(name) => Places::of_secret(name),
             Self::Own => Places {
                 certificate: String::new(),

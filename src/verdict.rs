@@ -13,7 +13,7 @@ use json_patch::Patch;
 
 use crate::config::{Config, Mode, NamespaceLabel};
 use crate::review::Review;
-use crate::rules::{Abstention, Certainty, Finding, Judgement, Meta};
+use crate::rules::{Abstention, Certainty, Finding, Judgement, Meta, Response};
 use allowance::Allowance;
 
 /// Which of the two webhooks asks.
@@ -234,7 +234,9 @@ impl Scales<'_> {
             Mode::Off | Mode::Audit => Action::Record {
                 would_refuse: refusable,
             },
-            Mode::Enforce if self.phase == Phase::Mutate && finding.fix.is_some() => Action::Patch,
+            Mode::Enforce if self.phase == Phase::Mutate && finding.response.patch().is_some() => {
+                Action::Patch
+            }
             Mode::Enforce if refusable => Action::Refuse,
             Mode::Warn | Mode::Enforce => Action::Warn,
         }
@@ -244,7 +246,7 @@ impl Scales<'_> {
 /// Whether enforce refuses a new object for it.
 fn is_refusable(config: &Config, meta: &Meta, finding: &Finding) -> bool {
     let is_firm = finding.certainty != Certainty::Likely || config.refuses_likely(meta.name);
-    is_firm && !meta.repairs
+    is_firm && finding.response == Response::Refuse
 }
 
 /// Whether the replaced object has the same mistake, or a worse one in the same place.
@@ -279,8 +281,8 @@ impl Record {
     /// where the operator opted in.
     #[must_use]
     pub fn is_error(&self, config: &Config) -> bool {
-        let likely = self.finding.certainty == Certainty::Likely;
-        !likely || (config.refuses_likely(self.meta.name) && !self.meta.repairs)
+        self.finding.certainty != Certainty::Likely
+            || is_refusable(config, self.meta, &self.finding)
     }
 }
 
@@ -341,8 +343,8 @@ mod tests {
 
     #[test]
     fn what_enforce_would_refuse_does_not_depend_on_the_mode() {
-        let record = |rule, certainty, mode, action| Record {
-            meta: &catalogue::find(rule).unwrap().meta,
+        let record = |(rule, response), certainty, mode, action| Record {
+            meta: catalogue::find(rule).unwrap(),
             mode,
             finding: Finding {
                 certainty,
@@ -352,14 +354,20 @@ mod tests {
                 magnitude: None,
                 message: String::new(),
                 help: String::new(),
-                fix: None,
+                response,
             },
             action,
         };
         let config = Config::parse("test", "rules: {missing-image: {refuseLikely: true}}").unwrap();
-        let opted_in = "missing-image";
-        let other = "impossible-memory-limit";
-        let repairs = "unignored-live-fields";
+        let opted_in = || ("missing-image", Response::Refuse);
+        let other = || ("impossible-memory-limit", Response::Refuse);
+        let warns = || ("impossible-memory-limit", Response::Warn);
+        let repairs = || {
+            (
+                "impossible-memory-limit",
+                Response::Repair(Patch::default()),
+            )
+        };
         let modes = [
             (Mode::Audit, Action::Record { would_refuse: true }),
             (Mode::Warn, Action::Warn),
@@ -369,14 +377,15 @@ mod tests {
             let would_refuse = |rule, certainty| {
                 record(rule, certainty, mode, action.clone()).would_refuse(&config)
             };
-            assert!(would_refuse(other, Certainty::Proven), "{mode}");
-            assert!(would_refuse(other, Certainty::Observed), "{mode}");
-            assert!(would_refuse(opted_in, Certainty::Likely), "{mode}");
-            assert!(!would_refuse(other, Certainty::Likely), "{mode}");
-            assert!(!would_refuse(repairs, Certainty::Proven), "{mode}");
+            assert!(would_refuse(other(), Certainty::Proven), "{mode}");
+            assert!(would_refuse(other(), Certainty::Observed), "{mode}");
+            assert!(would_refuse(opted_in(), Certainty::Likely), "{mode}");
+            assert!(!would_refuse(other(), Certainty::Likely), "{mode}");
+            assert!(!would_refuse(repairs(), Certainty::Proven), "{mode}");
+            assert!(!would_refuse(warns(), Certainty::Proven), "{mode}");
         }
         let exempt = Action::Exempt("a test".to_owned());
-        let exempt = record(other, Certainty::Proven, Mode::Enforce, exempt);
+        let exempt = record(other(), Certainty::Proven, Mode::Enforce, exempt);
         assert!(!exempt.would_refuse(&config));
     }
 }

@@ -28,7 +28,7 @@ use crate::report::metrics::Metrics;
 
 /// What one process takes on. A test may lower them; the defaults are made for production.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReviewLimits {
     /// Bytes of one body. 32 MiB: a request of 3 MiB, which is the most that an API server takes, was
     /// seen to arrive as 18.6 MB, because Go writes `<`, `>` and `&` in six characters each.
     pub body_bytes: usize,
@@ -48,7 +48,7 @@ pub struct Limits {
 pub struct Webhook<L> {
     judging: Arc<Judging<L>>,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    limits: ReviewLimits,
     reviews: Arc<Semaphore>,
 }
 
@@ -60,9 +60,9 @@ pub fn router<L: Lookup + 'static>(webhook: Arc<Webhook<L>>) -> Router {
         .with_state(webhook)
 }
 
-// === impl Limits ===
+// === impl ReviewLimits ===
 
-impl Limits {
+impl ReviewLimits {
     /// What a process takes on that may have so many bytes of memory: reviews get half of it, but no
     /// more than 1 GiB, since nobody waits for as much to be read.
     #[must_use]
@@ -76,7 +76,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for ReviewLimits {
     fn default() -> Self {
         Self {
             body_bytes: 32 << 20,
@@ -94,7 +94,7 @@ impl Default for Limits {
 impl<L: Lookup + 'static> Webhook<L> {
     /// A webhook that judges by this guard until it is replaced.
     #[must_use]
-    pub fn new(guard: Guard<L>, metrics: Arc<Metrics>, limits: Limits) -> Self {
+    pub fn new(guard: Guard<L>, metrics: Arc<Metrics>, limits: ReviewLimits) -> Self {
         Self {
             judging: Arc::new(Judging::new(guard, limits.memory)),
             metrics,

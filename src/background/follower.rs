@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Background;
+use super::refusal_gauge::RefusalGauge;
 use super::rounds::Rounds;
-use super::shown::Shown;
-use super::tally::Tally;
+use super::watched_object::WatchedObject;
 use crate::config::{Mode, NamespaceLabel};
 use crate::evidence::Unknown;
 use crate::guard::Guard;
@@ -32,7 +32,7 @@ pub(super) struct Follower<'a, L> {
     guard: &'a Arc<Guard<L>>,
     recorder: &'a Recorder,
     judging: &'a Semaphore,
-    tally: &'a Tally,
+    gauge: &'a RefusalGauge,
     kind: WatchedKind,
     resource: String,
     /// What is known of each object, by its uid.
@@ -76,7 +76,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
         guard: &'a Arc<Guard<L>>,
         recorder: &'a Recorder,
         judging: &'a Semaphore,
-        tally: &'a Tally,
+        gauge: &'a RefusalGauge,
         kind: WatchedKind,
     ) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
             guard,
             recorder,
             judging,
-            tally,
+            gauge,
             kind,
             resource: kind.resource(),
             known: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
 
     /// Lists and watches until the kind is withheld.
     async fn list_and_watch(&mut self, kind: &ApiResource) -> Withheld {
-        let api: Api<Shown> = Api::all_with(self.background.client.clone(), kind);
+        let api: Api<WatchedObject> = Api::all_with(self.background.client.clone(), kind);
         let config = watcher::Config::default()
             .timeout(WATCH_SECONDS)
             .page_size(PAGE);
@@ -168,7 +168,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
     }
 
     /// Judges an object, where it is new, has changed, or is due.
-    async fn look_at(&mut self, kind: &ApiResource, shown: Shown) {
+    async fn look_at(&mut self, kind: &ApiResource, shown: WatchedObject) {
         if shown.has_controller {
             self.forget(shown.uid());
             return;
@@ -196,7 +196,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
             list,
         };
         let before = self.known.get(&uid).map(|known| &*known.refused_by);
-        self.tally
+        self.gauge
             .change(before.unwrap_or_default(), &known.refused_by);
         self.known.insert(uid, known);
         if is_open {
@@ -214,7 +214,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
     }
 
     /// The guardrails that would refuse the object, and whether more may be known of it later.
-    async fn judge(&self, kind: &ApiResource, shown: Shown) -> (Vec<&'static str>, bool) {
+    async fn judge(&self, kind: &ApiResource, shown: WatchedObject) -> (Vec<&'static str>, bool) {
         let subject = shown.subject(kind);
         if self.guard.loudest(&subject, Phase::Validate) == Mode::Off {
             return (Vec::new(), false);
@@ -265,19 +265,19 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
 
     /// The list has ended: what it lacked is gone.
     fn listed(&mut self) {
-        let (list, tally) = (self.list, self.tally);
+        let (list, gauge) = (self.list, self.gauge);
         self.known.retain(|_, known| {
             let is_there = known.list == list;
             if !is_there {
-                tally.change(&known.refused_by, &[]);
+                gauge.change(&known.refused_by, &[]);
             }
             is_there
         });
         let is_open = self.known.values().any(|known| known.is_open);
         let now = Instant::now();
         self.rounds.end(self.background.pace, is_open, now);
-        tally.available(self.kind, Some(true));
-        tally.looked_at(self.kind);
+        gauge.available(self.kind, Some(true));
+        gauge.looked_at(self.kind);
         let recovers = std::mem::take(&mut self.is_failing);
         if self.withheld.take().is_some() || recovers || self.list == 1 {
             let objects = self.known.len();
@@ -291,22 +291,22 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
 
     fn forget(&mut self, uid: &str) {
         if let Some(known) = self.known.remove(uid) {
-            self.tally.change(&known.refused_by, &[]);
+            self.gauge.change(&known.refused_by, &[]);
         }
     }
 
     /// The kind is not shown: nothing is known of its objects any more.
     fn withhold(&mut self, withheld: Withheld) {
         for known in self.known.values() {
-            self.tally.change(&known.refused_by, &[]);
+            self.gauge.change(&known.refused_by, &[]);
         }
         self.known.clear();
         let available = match withheld {
             Withheld::NotServed => None,
             Withheld::Forbidden => Some(false),
         };
-        self.tally.available(self.kind, available);
-        self.tally.looked_at(self.kind);
+        self.gauge.available(self.kind, available);
+        self.gauge.looked_at(self.kind);
         if self.withheld != Some(withheld) && withheld == Withheld::Forbidden {
             let resource = &self.resource;
             tracing::warn!(
@@ -319,7 +319,7 @@ impl<'a, L: Lookup + 'static> Follower<'a, L> {
 
     /// The kind cannot be listed, so its numbers are not there; it is tried again.
     fn fails(&mut self, status: u16) {
-        self.tally.available(self.kind, Some(false));
+        self.gauge.available(self.kind, Some(false));
         if !self.is_failing {
             let resource = &self.resource;
             tracing::warn!(

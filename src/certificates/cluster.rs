@@ -22,7 +22,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::kept::Kept;
+use super::secret_state::SecretState;
 use super::{KeepError, Settings, replicas};
 use crate::lookup::cluster::WATCH_SECONDS;
 use crate::object_name::ObjectName;
@@ -59,7 +59,7 @@ struct Configurations {
 }
 
 /// All of it at one time.
-pub(super) struct Seen {
+pub(super) struct FoundSecret {
     secret: Option<Secret>,
     configurations: [(&'static str, Option<DynamicObject>); 2],
 }
@@ -95,7 +95,7 @@ impl Cluster {
 
     /// The Secret last: so whoever reads slowly never takes an older Secret for the reason to change
     /// a newer configuration.
-    pub(super) async fn read(&self) -> Result<Seen, KeepError> {
+    pub(super) async fn read(&self) -> Result<FoundSecret, KeepError> {
         let [mutating, validating] = &self.configurations;
         let (mutating, validating) = try_join(
             mutating.read(&self.configuration),
@@ -108,14 +108,18 @@ impl Cluster {
             let name = self.name.clone();
             return Err(KeepError::Foreign { name, owner });
         }
-        Ok(Seen {
+        Ok(FoundSecret {
             secret,
             configurations: [mutating, validating],
         })
     }
 
     /// Writes the Secret, if nobody else has since it was seen.
-    pub(super) async fn write(&self, seen: &Seen, kept: &Kept) -> Result<(), KeepError> {
+    pub(super) async fn write(
+        &self,
+        seen: &FoundSecret,
+        kept: &SecretState,
+    ) -> Result<(), KeepError> {
         let mut secret = seen.secret.clone().unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.name.clone()),
@@ -146,7 +150,11 @@ impl Cluster {
     }
 
     /// Tells the API server whom to trust, in each webhook of both configurations.
-    pub(super) async fn configure(&self, seen: &Seen, bundle: &str) -> Result<(), KeepError> {
+    pub(super) async fn configure(
+        &self,
+        seen: &FoundSecret,
+        bundle: &str,
+    ) -> Result<(), KeepError> {
         for (configurations, (_, seen)) in self.configurations.iter().zip(&seen.configurations) {
             if let Some(seen) = seen {
                 configurations.configure(seen, bundle).await?;
@@ -158,7 +166,7 @@ impl Cluster {
     /// The replicas that do not serve a leaf of the first authority, and why each does not.
     pub(super) async fn lagging(
         &self,
-        kept: &Kept,
+        kept: &SecretState,
         settings: &Settings,
     ) -> Result<Vec<String>, KeepError> {
         let service = &settings.service;
@@ -277,12 +285,12 @@ fn wrong(configuration: &DynamicObject, bundle: &str) -> Vec<usize> {
         .collect()
 }
 
-// === impl Seen ===
+// === impl FoundSecret ===
 
-impl Seen {
-    pub(super) fn kept(&self) -> Kept {
+impl FoundSecret {
+    pub(super) fn kept(&self) -> SecretState {
         let data = self.secret.as_ref().and_then(|secret| secret.data.as_ref());
-        data.map(Kept::of_secret).unwrap_or_default()
+        data.map(SecretState::of_secret).unwrap_or_default()
     }
 
     /// The version of the Secret.

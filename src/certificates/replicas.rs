@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Settings;
-use super::kept::{Kept, is_signed_by};
+use super::secret_state::{SecretState, is_signed_by};
 
 /// The longest that one replica may take to connect and shake hands.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,7 +28,7 @@ const AT_A_TIME: usize = 16;
 /// are not ready, or about to leave, count too: an API server may still call them.
 pub(super) async fn lagging(
     slices: Vec<EndpointSlice>,
-    kept: &Kept,
+    kept: &SecretState,
     settings: &Settings,
 ) -> Vec<String> {
     let addresses: BTreeSet<String> = slices

@@ -25,18 +25,18 @@ use self::problem::Problem;
 use self::report::{Level, Report};
 use super::{FAILED, FOUND, complain, print, printable};
 use crate::config::Config;
-use crate::evidence::Scalar;
 use crate::guard::Guard;
 use crate::lookup::cluster::ClusterView;
 use crate::lookup::files::{EvidenceFile, Files};
 use crate::lookup::live::Live;
-use crate::lookup::registry::RegistryClient;
-use crate::lookup::registry::credentials::OwnCredentials;
 use crate::manifest::Document;
+use crate::registry::RegistryClient;
+use crate::registry::credentials::OwnCredentials;
 use crate::report::metrics::Metrics;
 use crate::review::{Review, Subject};
 use crate::tree::Tree;
 use crate::verdict::{Phase, Verdict};
+use crate::yaml_file::Scalar;
 
 /// How long the facts for one object may take: some registry probes one after another.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -186,7 +186,8 @@ impl Check {
                 Err(problem) => report.errors.push(problem),
             }
         }
-        let guard = Guard::new(config, files)?;
+        let guard =
+            Guard::new(config, files).map_err(|mistake| Problem::new("configuration", &mistake))?;
         let before = self.before(state);
         let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
         let reviews = inputs.sources.iter().flat_map(|source| {
@@ -210,12 +211,13 @@ impl Check {
 
     async fn live(&self, config: &Config) -> Result<Live, Problem> {
         let metrics = Arc::new(Metrics::default());
-        let own = match OwnCredentials::read(config) {
+        let settings = config.registry();
+        let own = match OwnCredentials::read(&settings) {
             // The configuration is the server's, too, and this need not be its machine.
             Err(error) if error.is_absence() => OwnCredentials::default(),
             own => own.map_err(|error| Problem::new("registry credentials", &error))?,
         };
-        let registry = RegistryClient::with_credentials(config, own, Arc::clone(&metrics));
+        let registry = RegistryClient::with_credentials(&settings, own, metrics.clone());
         let registry = registry.map_err(|error| Problem::new("registries", &error))?;
         let cluster = match &self.context {
             Some(context) => Some(connect(context, metrics, config).await?),

@@ -17,9 +17,8 @@ use crate::rules::catalogue::{self, CATALOGUE};
 /// Lists the guardrails
 ///
 /// As JSON, each has name, summary, incident, repairs (whether it patches, and so belongs to the
-/// mutating webhook too), settings (its own keys in the configuration), rules (what it judges, as a
-/// webhook configuration writes it) and permissions (what it watches in the cluster, as RBAC
-/// writes it).
+/// mutating webhook too), rules (what it judges, as a webhook configuration writes it) and
+/// permissions (what it watches in the cluster, as RBAC writes it).
 #[derive(Debug, clap::Args)]
 pub struct Rules {
     /// How they are written
@@ -62,7 +61,7 @@ impl Rules {
     /// Prints the catalogue.
     #[must_use]
     pub fn run(&self) -> ExitCode {
-        let metas = CATALOGUE.iter().map(|entry| &entry.meta);
+        let metas = CATALOGUE.iter().copied();
         let text = match self.output {
             Output::Text => {
                 let widest = metas.clone().map(|meta| meta.name.len()).max();
@@ -107,7 +106,6 @@ fn as_json(meta: &Meta) -> Value {
         "summary": meta.summary,
         "incident": meta.incident,
         "repairs": meta.repairs,
-        "settings": meta.settings,
         "rules": webhook_rules(meta),
         "permissions": cluster::permissions(meta),
     })
@@ -143,7 +141,7 @@ impl Explain {
     /// Prints the page.
     #[must_use]
     pub fn run(&self) -> ExitCode {
-        let Some(entry) = catalogue::find(&self.rule) else {
+        let Some(meta) = catalogue::find(&self.rule) else {
             let cure = match catalogue::nearest_name(&self.rule) {
                 Some(name) => format!("did you mean {name}?"),
                 None => "`forestall rules` lists them".to_owned(),
@@ -151,7 +149,7 @@ impl Explain {
             complain(&format!("there is no guardrail {:?}; {cure}", self.rule));
             return ExitCode::from(FAILED);
         };
-        let page = entry.meta.page;
+        let page = meta.page;
         let text = match page.split_once("\n## Cases\n") {
             Some((text, _)) if !self.cases => text,
             _ => page,

@@ -29,8 +29,8 @@ use crate::object_name::ObjectName;
 use crate::quantity::Quantity;
 use crate::report::log::{self, LogFormat};
 use crate::report::metrics::Metrics;
-use crate::tls::{Certificates, Files, OWN_NAMES};
-use crate::webhook::server::{Limits, Server};
+use crate::tls::{Certificates, OWN_NAMES, PairFiles};
+use crate::webhook::server::{ConnectionLimits, Server};
 use crate::webhook::{self, Webhook};
 
 /// How often the files are read again. kubelet itself takes up to a minute to bring a change.
@@ -149,7 +149,7 @@ impl Serve {
         let (configuration, config) = Configuration::read(config, Arc::clone(&metrics))?;
         let files = tls_cert
             .zip(tls_key)
-            .map(|(certificate, key)| Files { certificate, key });
+            .map(|(certificate, key)| PairFiles { certificate, key });
         let (certificates, own) = certificates(files, tls_secret.clone(), &metrics)?;
         let listener = bind("--listen", listen).await?;
         let admin_listener = bind("--admin-listen", admin_listen).await?;
@@ -186,7 +186,7 @@ impl Serve {
             view
         });
         let guard = guard(config, None, cluster, &metrics)?;
-        let limits = memory_limit.map_or_else(Default::default, webhook::Limits::for_memory);
+        let limits = memory_limit.map_or_else(Default::default, webhook::ReviewLimits::for_memory);
         let webhook = Webhook::new(guard, Arc::clone(&metrics), limits);
         let webhook = Arc::new(webhook);
 
@@ -194,9 +194,9 @@ impl Serve {
             listener: admin_listener,
             router: admin::router(Arc::clone(&readiness), Arc::clone(&metrics)),
             tls: None,
-            limits: Limits {
+            limits: ConnectionLimits {
                 connections: ADMIN_CONNECTIONS,
-                ..Limits::default()
+                ..ConnectionLimits::default()
             },
             metrics: None,
         };
@@ -204,7 +204,8 @@ impl Serve {
             listener,
             router: webhook::router(Arc::clone(&webhook)),
             tls: Some(certificates.server_config()?),
-            limits: memory_limit.map_or_else(Limits::default, Limits::for_memory),
+            limits: memory_limit
+                .map_or_else(ConnectionLimits::default, ConnectionLimits::for_memory),
             metrics: Some(Arc::clone(&metrics)),
         };
         let (leave, leaving) = watch::channel(false);
@@ -242,7 +243,7 @@ fn refuse(error: &anyhow::Error) -> ExitCode {
 
 /// The certificate to serve, and its PEM where it was made here.
 fn certificates(
-    files: Option<Files>,
+    files: Option<PairFiles>,
     secret: Option<ObjectName>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Arc<Certificates>, Option<String>)> {

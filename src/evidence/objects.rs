@@ -53,11 +53,11 @@ pub struct Listing {
 pub(crate) struct Listed {
     pub(crate) kind: WatchedKind,
     pub(crate) name: ObjectName,
-    pub(crate) kept: Kept,
+    pub(crate) kept: ProjectedObject,
 }
 
 /// What was kept of an object, or why it cannot be read.
-pub(crate) type Kept = Result<Projected, Box<Unknown>>;
+pub(crate) type ProjectedObject = Result<Projected, Box<Unknown>>;
 
 /// The objects that were found.
 #[derive(Debug)]

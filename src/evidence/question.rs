@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::objects::{Listing, ObjectQuestion};
-use super::{ImageConfig, ImagePlatforms, ImageState, MemoryRecord, PullSecret};
+use super::{ImageConfig, ImagePlatforms, ImageState, MemoryRecord, Owner, PullSecret};
 use crate::image::ImageReference;
 use crate::review::puller::Puller;
 use crate::unknown::Unknown;
@@ -54,8 +54,8 @@ pub struct PullSecretsOf(pub Puller);
 pub struct MemoryOf {
     /// Its namespace.
     pub namespace: String,
-    /// The workload, as Kind/name.
-    pub owner: String,
+    /// The workload.
+    pub owner: Owner,
 }
 
 /// Defines the questions of one review and what is known of them: a set and a map for each type.
@@ -126,7 +126,7 @@ questions! {
     /// Pull secrets.
     pull_secrets: PullSecretsOf => Vec<PullSecret>,
     /// What is known about memory.
-    memory: MemoryOf => Arc<Vec<MemoryRecord>>,
+    memory: MemoryOf => Vec<Arc<MemoryRecord>>,
     /// Other objects.
     objects: ObjectQuestion => Listing,
 }
@@ -190,7 +190,10 @@ mod tests {
             questions.ask(&ConfigOf(pull(index)));
             questions.ask(&MemoryOf {
                 namespace: "shop".to_owned(),
-                owner: format!("Deployment/{index}"),
+                owner: Owner {
+                    kind: "Deployment".to_owned(),
+                    name: index.to_string(),
+                },
             });
         }
         let left_out = questions.split_off_requests(7);

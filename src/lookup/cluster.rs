@@ -29,6 +29,7 @@ use crate::evidence::{Holder, Listing, ObjectQuestion, Puller};
 use crate::image::ImageReference;
 use crate::objects::{NamespaceMode, NodeState, PodImages, Reads};
 use crate::report::metrics::Metrics;
+use crate::rules::Meta;
 use crate::rules::catalogue::CATALOGUE;
 use crate::unknown::Unknown;
 
@@ -103,9 +104,10 @@ impl ClusterView {
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (on, off): (Vec<_>, Vec<_>) = CATALOGUE
             .iter()
-            .partition(|entry| config.may_be_on(entry.meta.name));
-        let [now, later] = [on, off].map(|entries| {
-            let reads = entries.into_iter().flat_map(|entry| entry.meta.reads);
+            .copied()
+            .partition(|meta: &&Meta| config.may_be_on(meta.name));
+        let [now, later] = [on, off].map(|metas| {
+            let reads = metas.into_iter().flat_map(|meta: &Meta| meta.reads);
             reads.copied().collect::<Vec<Reads>>()
         });
         Self::watch(client, metrics, &now, &later, Patience::default())

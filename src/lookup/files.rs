@@ -17,8 +17,8 @@ use super::store::{Collection, Store};
 use super::{Lookup, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
-    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, Listed, Listing, MemoryOf,
-    MemoryRecord, Missing, MissingPart, ObjectQuestion, PlatformsOf, PresenceOf, PullSecret,
+    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, Listed, Listing, MemoryHistory,
+    MemoryOf, Missing, MissingPart, ObjectQuestion, PlatformsOf, PresenceOf, PullSecret,
     PullSecretState, PullSecretsOf, Puller, Questions,
 };
 use crate::image::{ImageReference, Repository};
@@ -37,7 +37,7 @@ pub struct Files {
     tags: BTreeMap<Repository, Arc<Vec<String>>>,
     platforms: BTreeMap<ImageReference, ImagePlatforms>,
     configs: BTreeMap<ImageReference, Arc<ImageConfig>>,
-    memory: Option<Arc<Vec<MemoryRecord>>>,
+    memory: Option<MemoryHistory>,
     /// What manifests show.
     store: Store,
     /// The namespace of objects that name none.
@@ -129,7 +129,7 @@ impl Files {
             }
         }
         self.add_nodes(&evidence);
-        self.memory = Some(Arc::new(evidence.memory.clone()));
+        self.memory = Some(evidence.memory.clone());
         if let Some(version) = &evidence.argocd.version {
             let version = Ok(version.0.clone());
             self.state("argocd.version", ArgoCdController { version });
@@ -241,8 +241,9 @@ impl Files {
         let pull_secrets = Sorted::of(pull_secrets, cluster, not_asked, |PullSecretsOf(puller)| {
             self.pull_secrets(puller).map(Ok)
         });
-        let memory = Sorted::of(memory, cluster, not_asked, |_: &MemoryOf| {
-            self.memory.clone().map(Ok)
+        let memory = Sorted::of(memory, cluster, not_asked, |asked: &MemoryOf| {
+            let history = self.memory.as_ref()?;
+            Some(Ok(history.of(&asked.namespace, &asked.owner)))
         });
         let objects = Sorted::of(objects, cluster, not_asked, |question| {
             let answer = self.objects(question);

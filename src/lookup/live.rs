@@ -9,8 +9,6 @@ use tokio::time::Instant;
 
 use super::cluster::{ClusterView, NamespaceState};
 use super::pull_secrets::Content;
-use super::registry::credentials::PodCredentials;
-use super::registry::{ImageContent, Part, RegistryClient};
 use super::{Lookup, mode_of_label};
 use crate::config::NamespaceLabel;
 use crate::evidence::{
@@ -19,6 +17,8 @@ use crate::evidence::{
 };
 use crate::image::ImageReference;
 use crate::objects::{ArgoCdController, Row};
+use crate::registry::credentials::PodCredentials;
+use crate::registry::{ImageContent, Part, RegistryClient, Urgency};
 use crate::review::Door;
 use crate::unknown::Unknown;
 
@@ -43,16 +43,17 @@ impl Lookup for Live {
             memory,
             objects,
         } = asked;
+        let urgency = urgency(door);
         let presence = presence.into_iter().map(async |asked| {
-            let answer = self.presence(&asked.0, door, by).await;
+            let answer = self.presence(&asked.0, urgency, by).await;
             (asked, answer)
         });
         let platforms = platforms.into_iter().map(async |asked| {
-            let answer = self.platforms(&asked.0, door, by).await;
+            let answer = self.platforms(&asked.0, urgency, by).await;
             (asked, answer)
         });
         let configs = configs.into_iter().map(async |asked| {
-            let answer = self.config(&asked.0, door, by).await;
+            let answer = self.config(&asked.0, urgency, by).await;
             (asked, answer)
         });
         let pull_secrets = pull_secrets.into_iter().map(async |asked| {
@@ -98,10 +99,15 @@ impl Lookup for Live {
 }
 
 impl Live {
-    async fn presence(&self, pull: &Pull, door: Door, by: Instant) -> Result<ImageState, Unknown> {
+    async fn presence(
+        &self,
+        pull: &Pull,
+        urgency: Urgency,
+        by: Instant,
+    ) -> Result<ImageState, Unknown> {
         let registry = self.registry()?;
         let pod = self.credentials(pull.puller.as_ref(), by).await?;
-        let mut state = registry.probe_for(&pull.image, &pod, door, by).await?;
+        let mut state = registry.probe_for(&pull.image, &pod, urgency, by).await?;
         if let ImageState::Missing(missing) = &mut state {
             missing.holder = self.holder(&pull.image);
         }
@@ -111,10 +117,10 @@ impl Live {
     async fn platforms(
         &self,
         pull: &Pull,
-        door: Door,
+        urgency: Urgency,
         by: Instant,
     ) -> Result<ImagePlatforms, Unknown> {
-        match self.content(pull, Part::Platforms, door, by).await? {
+        match self.content(pull, Part::Platforms, urgency, by).await? {
             ImageContent::Platforms(platforms) => Ok(platforms),
             ImageContent::Config(_) => Err(Unknown::NotAsked),
         }
@@ -123,10 +129,10 @@ impl Live {
     async fn config(
         &self,
         pull: &Pull,
-        door: Door,
+        urgency: Urgency,
         by: Instant,
     ) -> Result<Arc<ImageConfig>, Unknown> {
-        match self.content(pull, Part::Config, door, by).await? {
+        match self.content(pull, Part::Config, urgency, by).await? {
             ImageContent::Config(config) => Ok(config),
             ImageContent::Platforms(_) => Err(Unknown::NotAsked),
         }
@@ -136,12 +142,12 @@ impl Live {
         &self,
         pull: &Pull,
         part: Part,
-        door: Door,
+        urgency: Urgency,
         by: Instant,
     ) -> Result<ImageContent, Unknown> {
         let registry = self.registry()?;
         let pod = self.credentials(pull.puller.as_ref(), by).await?;
-        let content = registry.content_for(&pull.image, part, &pod, door, by);
+        let content = registry.content_for(&pull.image, part, &pod, urgency, by);
         content.await
     }
 
@@ -218,5 +224,13 @@ impl Live {
             }
         }
         Ok(pod)
+    }
+}
+
+fn urgency(door: Door) -> Urgency {
+    match door {
+        Door::Admission => Urgency::Immediate,
+        Door::Files => Urgency::Patient,
+        Door::Cluster => Urgency::Background,
     }
 }

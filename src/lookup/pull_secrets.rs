@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use super::registry::credentials::{DockerConfig, Malformed, Origin};
 use crate::evidence::PullSecretState;
 use crate::objects::{ObjectName, Projection, ReadableKind};
+use crate::registry::credentials::{DockerConfig, Malformed, Origin};
 use crate::review::WatchedKind;
 use crate::tree::Node;
 use crate::unknown::Unknown;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use self::collection::{Collection, Objects};
-use crate::evidence::{Holder, Kept, Listed, Listing, ObjectQuestion, Wanted};
+use crate::evidence::{Holder, Listed, Listing, ObjectQuestion, ProjectedObject, Wanted};
 use crate::image::ImageReference;
 use crate::objects::{ImageHash, NodeState, ObjectName, PodImages, Projection, Reads, Row};
 use crate::review::WatchedKind;
@@ -133,7 +133,7 @@ impl Store {
             let mut unreadable = None;
             let (found, others) = self.read(&collection, |objects| {
                 let mut all = objects.all();
-                let is_it = |(_, kept): &(&ObjectName, &Kept)| match kept {
+                let is_it = |(_, kept): &(&ObjectName, &ProjectedObject)| match kept {
                     Ok(kept) => kept.downcast_ref().is_some_and(&holds),
                     Err(unknown) => {
                         unreadable = Some((**unknown).clone());

@@ -4,8 +4,8 @@
 //! key of this process. A wrong match takes some 2⁶⁴ tries, and would soften a refusal to a warning.
 
 use super::{Projection, ReadableKind, Selector, keyed_hash};
-use crate::evidence::Platform;
 use crate::image::ImageReference;
+use crate::image::Platform;
 use crate::review::WatchedKind;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 use crate::tree::Node;

@@ -253,7 +253,7 @@ mod tests {
 
     fn record(message: &str) -> Record {
         Record {
-            meta: &catalogue::find("missing-image").unwrap().meta,
+            meta: catalogue::find("missing-image").unwrap(),
             mode: Mode::Audit,
             finding: Finding {
                 certainty: Certainty::Proven,
@@ -263,7 +263,7 @@ mod tests {
                 magnitude: None,
                 message: message.to_owned(),
                 help: "write another".to_owned(),
-                fix: None,
+                response: crate::rules::Response::Refuse,
             },
             action: Action::Record { would_refuse: true },
         }

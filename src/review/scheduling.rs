@@ -1,7 +1,7 @@
 //! Which nodes a pod may be put on, as far as the platform of a node decides it.
 
 use super::Review;
-use crate::evidence::Platform;
+use crate::image::Platform;
 use crate::tree::Node;
 
 /// The label with the operating system of a node (Kubernetes, "Well-Known Labels").

@@ -84,7 +84,7 @@ pub(crate) const MOST_CONTAINERS: usize = 250;
 
 /// Where something lies in the lists of a PodSpec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct ContainerPath {
     base: &'static str,
     list: &'static str,
     index: usize,
@@ -97,14 +97,14 @@ pub struct Container<'a> {
     pub name: &'a str,
     /// The container itself.
     pub value: Node<'a>,
-    place: Place,
+    place: ContainerPath,
 }
 
 /// What several guardrails want of one pod template.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pod {
     /// Where each container lies, and its node in the object.
-    containers: Vec<(Place, usize)>,
+    containers: Vec<(ContainerPath, usize)>,
     images: Vec<ImageUse>,
 }
 
@@ -126,13 +126,13 @@ pub struct ImageUse {
 #[derive(Clone, Debug)]
 enum At {
     /// In a field of an item of a PodSpec.
-    Item(Place, &'static str),
+    Item(ContainerPath, &'static str),
     Pointer(String),
 }
 
-// === impl Place ===
+// === impl ContainerPath ===
 
-impl Place {
+impl ContainerPath {
     fn pointer(self) -> String {
         let Self { base, list, index } = self;
         format!("{base}/{list}/{index}")
@@ -142,7 +142,7 @@ impl Place {
 // === impl Container ===
 
 impl<'a> Container<'a> {
-    fn new(place: Place, value: Node<'a>) -> Self {
+    fn new(place: ContainerPath, value: Node<'a>) -> Self {
         Self {
             name: value.text("name").unwrap_or_default(),
             value,
@@ -333,7 +333,7 @@ fn read_containers<'a>(base: &'static str, spec: Node<'a>) -> Result<Vec<Contain
             _ => continue,
         };
         for (index, value) in items.enumerate() {
-            let place = Place { base, list, index };
+            let place = ContainerPath { base, list, index };
             if !value.is_map() {
                 return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
             }
@@ -376,7 +376,7 @@ fn read_images(
             return Err(Unknown::TooMany);
         }
         let list = "volumes";
-        let place = Place { base, list, index };
+        let place = ContainerPath { base, list, index };
         short(volume, place, "/name", LONGEST_NAME)?;
         short(volume, place, VOLUME_REFERENCE, LONGEST_TEXT)?;
         images.push(ImageUse::new(
@@ -390,7 +390,12 @@ fn read_images(
 }
 
 /// Whether a text in a container or a volume has a length that guardrails may copy.
-fn short(value: Node<'_>, place: Place, field: &str, longest: usize) -> Result<(), Unknown> {
+fn short(
+    value: Node<'_>,
+    place: ContainerPath,
+    field: &str,
+    longest: usize,
+) -> Result<(), Unknown> {
     match value.text_at(field) {
         Some(text) if text.len() > longest => Err(Unknown::unreadable(
             &format!("{}{field}", place.pointer()),

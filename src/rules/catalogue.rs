@@ -1,55 +1,63 @@
 //! Every guardrail, one line each: the only file to touch beside the guardrail's own and its page.
 
-use super::{
-    Meta, Rule, implicit_external_secret_defaults, impossible_memory_limit, missing_image,
-    oom_killed_memory_limit, unignored_live_fields,
-};
-use crate::config::RuleSettings;
+use super::Meta;
 
-/// One guardrail and how it is made.
-#[derive(Debug)]
-pub struct Entry {
-    /// What it is.
-    pub meta: Meta,
-    /// Makes it from its settings.
-    ///
-    /// # Errors
-    /// The message names the key that cannot be used, relative to the guardrail's settings.
-    pub build: fn(&RuleSettings) -> Result<Box<dyn Rule>, String>,
+/// Hands the guardrails, as the names of their modules, to a macro: what stands for each of them
+/// follows from this list.
+macro_rules! each_guardrail {
+    ($then:ident) => {
+        $then! {
+            implicit_external_secret_defaults,
+            impossible_memory_limit,
+            missing_image,
+            oom_killed_memory_limit,
+            unignored_live_fields,
+        }
+    };
 }
+pub(crate) use each_guardrail;
 
-/// All guardrails, by name.
-pub static CATALOGUE: &[Entry] = &[
-    implicit_external_secret_defaults::RULE,
-    impossible_memory_limit::RULE,
-    missing_image::RULE,
-    oom_killed_memory_limit::RULE,
-    unignored_live_fields::RULE,
-];
+macro_rules! catalogue {
+    ($($rule:ident),* $(,)?) => {
+        /// All guardrails, by name.
+        pub static CATALOGUE: &[&Meta] = &[$(&super::$rule::META),*];
+    };
+}
+each_guardrail!(catalogue);
 
 /// The guardrail of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Entry> {
-    CATALOGUE.iter().find(|entry| entry.meta.name == name)
+pub fn find(name: &str) -> Option<&'static Meta> {
+    let mut metas = CATALOGUE.iter().copied();
+    metas.find(|meta| meta.name == name)
 }
 
 /// The name that is nearest to a misspelt one, for "did you mean".
 #[must_use]
 pub fn nearest_name(name: &str) -> Option<&'static str> {
     let wanted = name.to_ascii_lowercase().replace('_', "-");
-    let shared = |entry: &Entry| {
-        entry
-            .meta
-            .name
+    let shared = |meta: &Meta| {
+        meta.name
             .split('-')
             .filter(|word| wanted.split('-').any(|other| other == *word))
             .count()
     };
     CATALOGUE
         .iter()
-        .max_by_key(|entry| shared(entry))
-        .filter(|entry| shared(entry) > 0)
-        .map(|entry| entry.meta.name)
+        .max_by_key(|meta| shared(meta))
+        .filter(|meta| shared(meta) > 0)
+        .map(|meta| meta.name)
+}
+
+/// What is said to whoever writes a name at this place that no guardrail has.
+#[must_use]
+pub fn no_such(name: &str, place: &str) -> String {
+    match nearest_name(name) {
+        Some(nearest) => {
+            format!("{place}: there is no guardrail {name:?}; did you mean {nearest}?")
+        }
+        None => format!("{place}: there is no guardrail {name:?}; `forestall rules` lists them"),
+    }
 }
 
 #[cfg(test)]
@@ -58,16 +66,16 @@ mod tests {
 
     #[test]
     fn names_are_kebab_case_sorted_and_lead_to_their_page() {
-        let names: Vec<_> = CATALOGUE.iter().map(|entry| entry.meta.name).collect();
+        let names: Vec<_> = CATALOGUE.iter().map(|meta| meta.name).collect();
         assert!(names.is_sorted(), "{names:?}");
-        for entry in CATALOGUE {
-            let name = entry.meta.name;
+        for meta in CATALOGUE {
+            let name = meta.name;
             assert!(
                 name.chars()
                     .all(|char| char.is_ascii_lowercase() || char == '-'),
                 "{name}"
             );
-            assert!(!entry.meta.watches.is_empty(), "{name} watches nothing");
+            assert!(!meta.watches.is_empty(), "{name} watches nothing");
             for heading in [
                 "**Incident",
                 "## What it catches",
@@ -79,12 +87,12 @@ mod tests {
                 "### Unknown",
             ] {
                 assert!(
-                    entry.meta.page.contains(heading),
+                    meta.page.contains(heading),
                     "docs/rules/{name}.md lacks {heading}"
                 );
             }
             assert!(
-                entry.meta.page.starts_with(&format!("# {name}\n")),
+                meta.page.starts_with(&format!("# {name}\n")),
                 "docs/rules/{name}.md"
             );
         }

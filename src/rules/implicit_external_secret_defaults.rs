@@ -9,12 +9,12 @@
 
 mod author;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::catalogue::Entry;
-use super::schema_defaults::{self, Place};
-use super::{Certainty, Finding, Judgement, Meta, Rule};
-use crate::config::ExternalSecretDefaults;
+use super::schema_defaults::{self, FieldPath};
+use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::duration;
 use crate::evidence::{Evidence, Questions, Unknown};
 use crate::objects::{Definition, Reads};
@@ -24,28 +24,59 @@ use author::Author;
 
 const DEFINITION: &str = "externalsecrets.external-secrets.io";
 
-/// The entry in the catalogue.
-pub(super) const RULE: Entry = Entry {
-    meta: Meta {
-        name: "implicit-external-secret-defaults",
-        summary: "an ExternalSecret that leaves fields to defaults that Git does not show",
-        incident: "S2",
-        watches: &[WatchedKind::namespaced(
-            "external-secrets.io",
-            "ExternalSecret",
-            "externalsecrets",
-        )],
-        repairs: true,
-        reads: &[Reads::named::<Definition>(DEFINITION)],
-        settings: &["defaults"],
-        page: include_str!("../../docs/rules/implicit-external-secret-defaults.md"),
-    },
-    build: |settings| {
-        let defaults = settings.defaults.clone().unwrap_or_default();
-        let defaults = OrganisationDefault::all(defaults)?;
-        Ok(Box::new(ImplicitExternalSecretDefaults { defaults }))
-    },
+/// What it is.
+pub(crate) static META: Meta = Meta {
+    name: "implicit-external-secret-defaults",
+    summary: "an ExternalSecret that leaves fields to defaults that Git does not show",
+    incident: "S2",
+    watches: &[WatchedKind::namespaced(
+        "external-secrets.io",
+        "ExternalSecret",
+        "externalsecrets",
+    )],
+    repairs: true,
+    reads: &[Reads::named::<Definition>(DEFINITION)],
+    page: include_str!("../../docs/rules/implicit-external-secret-defaults.md"),
 };
+
+/// Its settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// The organisation's own defaults.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub defaults: ExternalSecretDefaults,
+}
+
+/// What an ExternalSecret gets at admission where its author left the field out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExternalSecretDefaults {
+    /// spec.refreshInterval, such as 1h0m0s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_interval: Option<String>,
+    /// spec.target.creationPolicy: Owner, Orphan, Merge or None.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation_policy: Option<String>,
+    /// spec.target.deletionPolicy: Retain, Delete or Merge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<String>,
+}
+
+fn is_unset(defaults: &ExternalSecretDefaults) -> bool {
+    *defaults == ExternalSecretDefaults::default()
+}
+
+impl OwnSettings for Settings {
+    fn build(&self) -> Result<Box<dyn Rule>, Mistake> {
+        let defaults = OrganisationDefault::all(self.defaults.clone());
+        let defaults = defaults.map_err(|message| Mistake {
+            pointer: "/defaults".to_owned(),
+            message,
+        })?;
+        Ok(Box::new(ImplicitExternalSecretDefaults { defaults }))
+    }
+}
 
 /// More fields than these are counted and not named in the message.
 const NAMED_IN_MESSAGE: usize = 3;
@@ -159,7 +190,7 @@ impl ImplicitExternalSecretDefaults {
             let path = field.place.pointer();
             json!({"op": "add", "path": path, "value": field.value})
         });
-        let fix = serde_json::from_value(operations.collect()).ok();
+        let patch = serde_json::from_value(operations.collect()).ok();
         let names: Vec<_> = fields.iter().map(|field| field.place.named()).collect();
         Some(Finding {
             certainty: Certainty::Likely,
@@ -173,7 +204,7 @@ impl ImplicitExternalSecretDefaults {
                 shown.join(", ")
             ),
             help: help.join("\n"),
-            fix,
+            response: patch.map_or(Response::Warn, Response::Repair),
         })
     }
 }
@@ -237,12 +268,12 @@ impl OrganisationDefault {
 
     /// The field as people write it.
     fn name(&self) -> String {
-        Place::of_keys(self.path).dotted()
+        FieldPath::of_keys(self.path).dotted()
     }
 
     /// What the object holds there.
     fn seen<'a>(&self, object: Node<'a>) -> Option<Node<'a>> {
-        object.at(&Place::of_keys(self.path).pointer())
+        object.at(&FieldPath::of_keys(self.path).pointer())
     }
 
     /// What the definition writes there.
@@ -269,34 +300,35 @@ impl OrganisationDefault {
         }
         let name = self.name();
         let now = seen.map_or_else(|| "absent".to_owned(), |seen| plain(&seen.to_value()));
-        let (problem, help, fix) = match property.and_then(|property| self.refused_by(property)) {
-            Some(allowed) => (
-                format!(
-                    "is {}, which the installed definition does not allow",
-                    self.value
+        let (problem, help, response) =
+            match property.and_then(|property| self.refused_by(property)) {
+                Some(allowed) => (
+                    format!(
+                        "is {}, which the installed definition does not allow",
+                        self.value
+                    ),
+                    format!(
+                        "correct rules.{}.defaults.{} in the configuration; {allowed}",
+                        META.name, self.key
+                    ),
+                    Response::Warn,
                 ),
-                format!(
-                    "correct rules.{}.defaults.{} in the configuration; {allowed}",
-                    RULE.meta.name, self.key
+                None => (
+                    format!("is {}", self.value),
+                    format!(
+                        "write {name}: {} in Git, or the value that is meant",
+                        self.value
+                    ),
+                    Response::Repair(patch::set(
+                        review.root(),
+                        self.path,
+                        Value::from(self.value.as_str()),
+                    )?),
                 ),
-                None,
-            ),
-            None => (
-                format!("is {}", self.value),
-                format!(
-                    "write {name}: {} in Git, or the value that is meant",
-                    self.value
-                ),
-                Some(patch::set(
-                    review.root(),
-                    self.path,
-                    Value::from(self.value.as_str()),
-                )?),
-            ),
-        };
+            };
         Some(Finding {
             certainty: Certainty::Likely,
-            path: Place::of_keys(self.path).pointer(),
+            path: FieldPath::of_keys(self.path).pointer(),
             item: name.clone(),
             value: now.clone(),
             magnitude: None,
@@ -304,7 +336,7 @@ impl OrganisationDefault {
                 "{name} was left out and is {now}; the organisation's default {problem}"
             ),
             help,
-            fix,
+            response,
         })
     }
 
@@ -392,7 +424,6 @@ mod tests {
 
     use super::super::schema_defaults::tests::external_secret;
     use super::*;
-    use crate::config::RuleSettings;
     use crate::evidence::Listing;
 
     const ALL_WRITTEN: &str = r#"{"target": {"creationPolicy": "Owner", "deletionPolicy": "Retain"},
@@ -406,12 +437,9 @@ mod tests {
         evidence
     }
 
-    fn build(defaults: Value) -> Result<Box<dyn Rule>, String> {
+    fn build(defaults: Value) -> Result<Box<dyn Rule>, Mistake> {
         let defaults = serde_json::from_value(defaults).unwrap();
-        (RULE.build)(&RuleSettings {
-            defaults: Some(defaults),
-            ..RuleSettings::default()
-        })
+        Settings { defaults }.build()
     }
 
     fn in_files(spec: &Value) -> Review {
@@ -450,8 +478,8 @@ mod tests {
     fn repaired(defaults: &Value, review: &Review, evidence: &Evidence) -> Value {
         let mut patched = review.clone();
         for finding in judge(defaults.clone(), review, evidence) {
-            let fix = finding.fix.expect("a fix");
-            let object = patch::apply(&patched.object, &fix).unwrap();
+            let fix = finding.response.patch().expect("a fix");
+            let object = patch::apply(&patched.object, fix).unwrap();
             patched = patched.with_object(Arc::new(object));
         }
         assert_eq!(judge(defaults.clone(), &patched, evidence), []);
@@ -468,7 +496,9 @@ mod tests {
         let review = in_files(&spec);
         repaired(&json!({}), &review, &evidence);
         let findings = judge(json!({}), &review, &evidence);
-        let fixes = findings.iter().filter_map(|finding| finding.fix.as_ref());
+        let fixes = findings
+            .iter()
+            .filter_map(|finding| finding.response.patch());
         fixes
             .flat_map(|fix| fix.0.iter().map(|operation| operation.path().to_string()))
             .collect()
@@ -673,7 +703,7 @@ mod tests {
             &review,
             &evidence(definition.clone()),
         );
-        assert_eq!(findings[0].fix, None);
+        assert_eq!(findings[0].response, Response::Warn);
         assert!(
             findings[0].help.ends_with("it allows Retain, Merge"),
             "{}",
@@ -687,7 +717,7 @@ mod tests {
             &review,
             &evidence(definition.clone()),
         );
-        assert_eq!(findings[0].fix, None);
+        assert_eq!(findings[0].response, Response::Warn);
         let properties = definition.pointer_mut(target).unwrap();
         properties.as_object_mut().unwrap().remove("deletionPolicy");
         let findings = judge(
@@ -700,7 +730,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_external_secrets_would_refuse_is_named_with_its_cure() {
-        let error = |defaults| build(defaults).err().expect("an error");
+        let error = |defaults| build(defaults).err().expect("an error").message;
         assert_eq!(
             error(json!({"deletionPolicy": "Keep"})),
             "defaults.deletionPolicy \"Keep\" is none; write one of Retain, Delete, Merge"

@@ -2,28 +2,37 @@
 //!
 //! Nearly always a unit mistake: `512m` is half a byte, `512` is 512 bytes.
 
-use super::catalogue::Entry;
-use super::{Certainty, Finding, Judgement, Meta, Rule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::evidence::{Evidence, Unknown};
 use crate::quantity::Quantity;
 use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
 use crate::review::{Door, Review};
 use crate::tree::Node;
 
-/// The entry in the catalogue.
-pub(super) const RULE: Entry = Entry {
-    meta: Meta {
-        name: "impossible-memory-limit",
-        summary: "a memory limit under which no container can start, such as 512m",
-        incident: "S6",
-        watches: WORKLOADS,
-        repairs: false,
-        reads: &[],
-        settings: &[],
-        page: include_str!("../../docs/rules/impossible-memory-limit.md"),
-    },
-    build: |_| Ok(Box::new(ImpossibleMemoryLimit)),
+/// What it is.
+pub(crate) static META: Meta = Meta {
+    name: "impossible-memory-limit",
+    summary: "a memory limit under which no container can start, such as 512m",
+    incident: "S6",
+    watches: WORKLOADS,
+    repairs: false,
+    reads: &[],
+    page: include_str!("../../docs/rules/impossible-memory-limit.md"),
 };
+
+/// Its settings: none of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {}
+
+impl OwnSettings for Settings {
+    fn build(&self) -> Result<Box<dyn Rule>, Mistake> {
+        Ok(Box::new(ImpossibleMemoryLimit))
+    }
+}
 
 /// A container whose limit is below this cannot be started: runc's own init process, a Go program
 /// that runs under the limit, needs more (opencontainers/runc; cri-o refuses below 12 MiB).
@@ -59,7 +68,7 @@ fn inspect(container: &Container<'_>, door: Door) -> Result<Option<Finding>, Unk
                 container.name
             ),
             help,
-            fix: None,
+            response: Response::Refuse,
         }))
     };
     let limit = match Quantity::from_json(written) {
@@ -145,7 +154,7 @@ fn request_above_limit(
         help: format!(
             "write a limit of at least {requested}, or a smaller request; 512M is less than 512Mi"
         ),
-        fix: None,
+        response: Response::Refuse,
     })
 }
 

@@ -12,40 +12,64 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::catalogue::Entry;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::nearest_tag::nearest;
-use super::{Certainty, Finding, Judgement, Meta, Rule};
+use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::evidence::{
     Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, ObjectsOf, Platform,
     PlatformsOf, PresenceOf, Pull, PullSecretsOf, Puller, Questions, Unknown,
 };
 use crate::image::ImageReference;
 use crate::objects::{NodeState, PodImages, Reads};
-use crate::review::custom_resource::{CUSTOM_RESOURCES, CustomResource, CustomResources};
+use crate::review::custom_resource::{
+    CUSTOM_RESOURCES, CustomResource, CustomResourceSettings, CustomResources,
+};
 use crate::review::workload::{ImageUse, WORKLOADS};
 use crate::review::{Review, WatchedKind};
 
-/// The entry in the catalogue.
-pub(super) const RULE: Entry = Entry {
-    meta: Meta {
-        name: "missing-image",
-        summary: "an image tag, digest or repository that does not exist",
-        incident: "S8",
-        watches: WATCHES,
-        repairs: false,
-        reads: &[Reads::all::<NodeState>(), Reads::all::<PodImages>()],
-        settings: &["customResources", "platforms", "pullSecrets"],
-        page: include_str!("../../docs/rules/missing-image.md"),
-    },
-    build: |settings| {
-        let custom_resources = CustomResources::parse(&settings.custom_resources);
-        Ok(Box::new(MissingImage {
-            reads_pull_secrets: settings.pull_secrets == Some(true),
-            compares_platforms: settings.platforms,
-            custom_resources: custom_resources.map_err(|error| error.to_string())?,
-        }))
-    },
+/// What it is.
+pub(crate) static META: Meta = Meta {
+    name: "missing-image",
+    summary: "an image tag, digest or repository that does not exist",
+    incident: "S8",
+    watches: WATCHES,
+    repairs: false,
+    reads: &[Reads::all::<NodeState>(), Reads::all::<PodImages>()],
+    page: include_str!("../../docs/rules/missing-image.md"),
 };
+
+/// Its settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Whether the pull secrets of workloads are read, and registries asked with them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pull_secrets: bool,
+    /// Custom resources that name images, beside those that are built in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub custom_resources: Vec<CustomResourceSettings>,
+    /// Whether an image must be built for a platform that a node has. It takes one GET of each
+    /// image's manifest, which Docker Hub counts as a pull.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub platforms: bool,
+}
+
+impl OwnSettings for Settings {
+    fn build(&self) -> Result<Box<dyn Rule>, Mistake> {
+        let custom_resources = CustomResources::parse(&self.custom_resources);
+        let custom_resources = custom_resources.map_err(|error| Mistake {
+            pointer: error.pointer(),
+            message: error.to_string(),
+        })?;
+        Ok(Box::new(MissingImage {
+            reads_pull_secrets: self.pull_secrets,
+            compares_platforms: self.platforms,
+            custom_resources,
+        }))
+    }
+}
 
 /// What is made of pods, and the custom resources that name images.
 const WATCHES: &[WatchedKind] = &{
@@ -130,7 +154,7 @@ impl MissingImage {
             magnitude: None,
             message,
             help,
-            fix: None,
+            response: Response::Refuse,
         };
         let written = match &image.reference {
             Ok(reference) => reference,
@@ -212,6 +236,10 @@ impl MissingImage {
 impl Rule for MissingImage {
     fn also_watches(&self) -> &[WatchedKind] {
         self.custom_resources.added()
+    }
+
+    fn reads_pull_secrets(&self) -> Option<bool> {
+        Some(self.reads_pull_secrets)
     }
 
     fn questions(&self, review: &Review) -> Questions {

@@ -3,45 +3,54 @@
 //! Nothing is guessed here: only kills that were seen, in the configuration or in the evidence,
 //! count. A limit that is raised is never held up, however low it still is.
 
-use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
-use super::catalogue::Entry;
-use super::{Certainty, Finding, Judgement, Meta, Rule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::evidence::{
-    Evidence, MemoryOf, MemoryOutcome, MemoryRecord, Questions, Scalar, Unknown,
+    Evidence, MemoryHistory, MemoryOf, MemoryOutcome, MemoryRecord, Owner, Questions, Unknown,
 };
 use crate::image::ImageReference;
+use crate::objects::DEFAULT_NAMESPACE;
 use crate::quantity::{Quantity, display_bytes};
-use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
-use crate::review::{Review, Subject};
+use crate::review::Review;
+use crate::review::workload::{Container, WORKLOADS};
 
-/// The entry in the catalogue.
-pub(super) const RULE: Entry = Entry {
-    meta: Meta {
-        name: "oom-killed-memory-limit",
-        summary: "a memory limit under which this container was OOM-killed before",
-        incident: "S6",
-        watches: WORKLOADS,
-        repairs: false,
-        reads: &[],
-        settings: &["known"],
-        page: include_str!("../../docs/rules/oom-killed-memory-limit.md"),
-    },
-    build: |settings| {
-        let known = settings.known.iter().flatten().cloned().enumerate();
-        let known = known.map(|(index, record)| {
-            Row::of(Cow::Owned(record)).map_err(|problem| format!("known[{index}].{problem}"))
-        });
-        let known = known.collect::<Result<_, _>>()?;
-        Ok(Box::new(OomKilledMemoryLimit { known }))
-    },
+/// What it is.
+pub(crate) static META: Meta = Meta {
+    name: "oom-killed-memory-limit",
+    summary: "a memory limit under which this container was OOM-killed before",
+    incident: "S6",
+    watches: WORKLOADS,
+    repairs: false,
+    reads: &[],
+    page: include_str!("../../docs/rules/oom-killed-memory-limit.md"),
 };
+
+/// Its settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Kills and survivals that are known already.
+    #[serde(skip_serializing_if = "MemoryHistory::is_empty")]
+    pub known: MemoryHistory,
+}
+
+impl OwnSettings for Settings {
+    fn build(&self) -> Result<Box<dyn Rule>, Mistake> {
+        let known = self.known.clone();
+        Ok(Box::new(OomKilledMemoryLimit { known }))
+    }
+}
 
 /// This many kills make a row strong; fewer are a warning.
 const STRONG_TIMES: u64 = 3;
 
 struct OomKilledMemoryLimit {
-    known: Vec<Row<'static>>,
+    known: MemoryHistory,
 }
 
 impl Rule for OomKilledMemoryLimit {
@@ -60,12 +69,9 @@ impl Rule for OomKilledMemoryLimit {
         };
         let before = review.replaced().map(limits).unwrap_or_default();
         // Kills named in the configuration count whatever else is known.
-        let learnt = evidence.get(&history(review)).into_iter();
-        let learnt = learnt
-            .flat_map(|records| records.iter())
-            .filter_map(|record| Row::of(Cow::Borrowed(record)).ok());
-        let learnt: Vec<Row<'_>> = learnt.collect();
-        let rows: Vec<&Row<'_>> = self.known.iter().chain(&learnt).collect();
+        let asked = history(review);
+        let mut records = self.known.of(&asked.namespace, &asked.owner);
+        records.extend(evidence.get(&asked).into_iter().flatten().cloned());
         containers
             .map(|container| {
                 let old = before.iter().find(|(name, _)| name == container.name);
@@ -74,7 +80,7 @@ impl Rule for OomKilledMemoryLimit {
                 let finding = if raised {
                     None
                 } else {
-                    inspect(review, &container, &rows)
+                    inspect(review, &container, &records)
                 };
                 (container.name, Ok::<_, Unknown>(finding))
             })
@@ -86,112 +92,40 @@ impl Rule for OomKilledMemoryLimit {
 fn history(review: &Review) -> MemoryOf {
     let subject = &review.subject;
     MemoryOf {
-        namespace: subject.namespace.clone().unwrap_or_default(),
-        owner: format!("{}/{}", subject.kind, subject.name),
+        namespace: subject
+            .namespace
+            .clone()
+            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+        owner: Owner {
+            kind: subject.kind.clone(),
+            name: subject.name.clone(),
+        },
     }
 }
 
-/// A record whose limit and counts have been read.
-struct Row<'a> {
-    record: Cow<'a, MemoryRecord>,
-    limit: i128,
-    image: Option<ImageReference>,
-    strong: bool,
+/// Whether enough kills were seen to refuse for them.
+fn is_strong(kill: &MemoryRecord) -> bool {
+    kill.times
+        .is_none_or(|times| times >= STRONG_TIMES && kill.quick != Some(0))
 }
 
-impl<'a> Row<'a> {
-    fn of(record: Cow<'a, MemoryRecord>) -> Result<Self, String> {
-        let limit = record
-            .limit
-            .as_ref()
-            .ok_or("limit is missing; write the limit seen, such as 512Mi")?;
-        let bytes = Quantity::parse(&limit.0)
-            .map_err(|error| format!("limit {:?}: {error}", limit.0))?
-            .bytes();
-        if !(1..MOST_MEMORY_BYTES).contains(&bytes) {
-            let problem = "no container ran under it; write the limit seen, such as 512Mi";
-            return Err(format!("limit {:?}: {problem}", limit.0));
-        }
-        record
-            .outcome
-            .ok_or("outcome is missing; write oomKilled or survived")?;
-        let image = record
+/// Whether this was seen after the other; where a time is missing, it is taken as later, so that a
+/// doubt speaks for the object.
+fn is_later(this: &MemoryRecord, other: &MemoryRecord) -> bool {
+    match (this.at(), other.at()) {
+        (Some(this), Some(other)) => this > other,
+        _ => true,
+    }
+}
+
+/// Whether a record of this workload is about this container.
+fn is_about(record: &MemoryRecord, container: &str, image: Option<&ImageReference>) -> bool {
+    let wanted = record.container.as_deref();
+    wanted.is_none_or(|wanted| wanted == container)
+        && record
             .image
-            .as_deref()
-            .map(ImageReference::parse)
-            .transpose();
-        let image = image.map_err(|error| format!("image: {error}"))?;
-        let count = |name: &str, scalar: &Option<Scalar>| {
-            scalar
-                .as_ref()
-                .map(|text| {
-                    text.0
-                        .parse::<u64>()
-                        .map_err(|_| format!("{name} {:?} is no count", text.0))
-                })
-                .transpose()
-        };
-        let times = count("times", &record.times)?;
-        if times == Some(0) {
-            return Err("times is 0; write how often it was seen, or leave the row out".to_owned());
-        }
-        let quick = count("quick", &record.quick)?;
-        let strong = times.is_none_or(|times| times >= STRONG_TIMES && quick != Some(0));
-        Ok(Self {
-            record,
-            limit: bytes,
-            image,
-            strong,
-        })
-    }
-
-    /// When it was seen last.
-    fn at(&self) -> Option<&str> {
-        let MemoryRecord { first, last, .. } = &*self.record;
-        last.as_ref().or(first.as_ref()).map(|time| time.0.as_str())
-    }
-
-    /// A field left out matches anything.
-    fn matches(&self, review: &Review, container: &str, image: Option<&ImageReference>) -> bool {
-        let Subject {
-            kind,
-            namespace,
-            name,
-            ..
-        } = &review.subject;
-        let same = |wanted: &Option<String>, seen: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted == seen)
-        };
-        let owner = self
-            .record
-            .owner
-            .as_deref()
-            .map(|owner| owner.split_once('/'));
-        same(&self.record.container, container)
-            && same(
-                &self.record.namespace,
-                namespace.as_deref().unwrap_or("default"),
-            )
-            && owner.is_none_or(|owner| owner == Some((kind, name)))
-            && self
-                .image
-                .as_ref()
-                .is_none_or(|wanted| image.is_some_and(|image| is_of(image, wanted)))
-    }
-
-    /// Whether this was seen after the other; where a time is missing, it is taken as later, so
-    /// that a doubt speaks for the object.
-    fn is_later_than(&self, other: &Self) -> bool {
-        match (self.at(), other.at()) {
-            (Some(this), Some(that)) => moment(this) > moment(that),
-            _ => true,
-        }
-    }
-}
-
-/// RFC 3339 times may have different offsets, so they are compared as times where they parse.
-fn moment(text: &str) -> (Option<jiff::Timestamp>, &str) {
-    (text.parse().ok(), text)
+            .as_ref()
+            .is_none_or(|wanted| image.is_some_and(|image| is_of(image, wanted)))
 }
 
 /// Whether this is the image that is wanted; without a tag, any of its repository is.
@@ -200,54 +134,58 @@ fn is_of(image: &ImageReference, wanted: &ImageReference) -> bool {
     image.repository == wanted.repository && (any_tag || image.pulled() == wanted.pulled())
 }
 
-fn limit_of(container: &Container<'_>) -> Option<i128> {
+fn limit_of(container: &Container<'_>) -> Option<u64> {
     let limit = Quantity::from_json(container.memory_limit()?).ok()?.bytes();
-    (limit > 0).then_some(limit)
+    u64::try_from(limit).ok().filter(|limit| *limit > 0)
 }
 
-fn limits(review: &Review) -> Vec<(String, i128)> {
+fn limits(review: &Review) -> Vec<(String, u64)> {
     let containers = review.containers().into_iter().flatten();
     containers
         .filter_map(|container| Some((container.name.to_owned(), limit_of(&container)?)))
         .collect()
 }
 
-fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Option<Finding> {
+fn inspect(
+    review: &Review,
+    container: &Container<'_>,
+    records: &[Arc<MemoryRecord>],
+) -> Option<Finding> {
     let limit = limit_of(container)?;
     let images = review.images().unwrap_or_default();
     let image = images.iter().find(|image| image.is_of(container));
     let image = image.and_then(|image| image.reference.as_ref().ok());
-    let matching: Vec<_> = rows
+    let matching: Vec<&MemoryRecord> = records
         .iter()
-        .filter(|row| row.matches(review, container.name, image))
+        .map(AsRef::as_ref)
+        .filter(|record| is_about(record, container.name, image))
         .collect();
     let outcome = |wanted| {
-        matching
-            .iter()
-            .filter(move |row| row.record.outcome == Some(wanted))
+        let matching = matching.iter().copied();
+        matching.filter(move |record| record.outcome == wanted)
     };
-    let mut worst: Option<(Certainty, &Row<'_>)> = None;
+    let mut worst: Option<(Certainty, &MemoryRecord)> = None;
     for kill in outcome(MemoryOutcome::OomKilled).filter(|kill| limit <= kill.limit) {
         let survived = outcome(MemoryOutcome::Survived)
-            .filter(|row| row.limit <= kill.limit && row.is_later_than(kill))
+            .filter(|row| row.limit <= kill.limit && is_later(row, kill))
             .map(|row| row.limit)
             .min();
         let certainty = match survived {
             Some(survived) if survived <= limit => continue,
-            None if kill.strong => Certainty::Observed,
+            None if is_strong(kill) => Certainty::Observed,
             Some(_) | None => Certainty::Likely,
         };
-        let stronger =
-            worst.is_none_or(|(other, row)| (certainty, -kill.limit) < (other, -row.limit));
+        let stronger = worst.is_none_or(|(other, row)| {
+            (certainty, Reverse(kill.limit)) < (other, Reverse(row.limit))
+        });
         if stronger {
             worst = Some((certainty, kill));
         }
     }
     let (certainty, kill) = worst?;
-    let outlived = |row: &&&&Row<'_>| {
+    let outlived = |row: &&MemoryRecord| {
         let mut kills = outcome(MemoryOutcome::OomKilled);
-        row.limit > kill.limit
-            && kills.all(|kill| kill.limit < row.limit || row.is_later_than(kill))
+        row.limit > kill.limit && kills.all(|kill| kill.limit < row.limit || is_later(row, kill))
     };
     let safe = outcome(MemoryOutcome::Survived)
         .filter(outlived)
@@ -260,16 +198,14 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Opt
         path: container.memory_limit_pointer(),
         item: container.name.to_owned(),
         value: seen.clone(),
-        magnitude: Some(limit),
+        magnitude: Some(limit.into()),
         message: format!(
             "container {} has the memory limit {seen}; it was OOM-killed{} at {}{}",
             container.name,
-            kill.record
-                .times
-                .as_ref()
-                .map(|times| format!(" {} times", times.0))
+            kill.times
+                .map(|times| format!(" {times} times"))
                 .unwrap_or_default(),
-            display_bytes(u64::try_from(kill.limit).unwrap_or_default()),
+            display_bytes(kill.limit),
             kill.at()
                 .map(|at| format!(", last on {at}"))
                 .unwrap_or_default(),
@@ -277,23 +213,23 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Opt
         help: match safe {
             Some(safe) => format!(
                 "write {} or more, the smallest limit that it survived",
-                display_bytes(u64::try_from(safe).unwrap_or_default())
+                display_bytes(safe)
             ),
             None => format!(
                 "write more than that, such as {}",
                 display_bytes(next_try(kill.limit))
             ),
         },
-        fix: None,
+        response: Response::Refuse,
     })
 }
 
 /// A quarter more, at least 100 MiB more, in steps of 64 MiB.
-fn next_try(killed: i128) -> u64 {
-    const MEBIBYTE: i128 = 1024 * 1024;
-    let more = (killed + killed / 4).max(killed + 100 * MEBIBYTE);
-    let step = 64 * MEBIBYTE;
-    u64::try_from((more + step - 1) / step * step).unwrap_or(u64::MAX)
+fn next_try(killed: u64) -> u64 {
+    const MEBIBYTE: u64 = 1024 * 1024;
+    let more = killed.saturating_add((killed / 4).max(100 * MEBIBYTE));
+    more.checked_next_multiple_of(64 * MEBIBYTE)
+        .unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -329,10 +265,11 @@ mod tests {
 
     fn certainty(review: &Review, rows: Vec<MemoryRecord>) -> Option<Certainty> {
         let mut evidence = Evidence::default();
-        evidence
-            .memory
-            .insert(history(review), Ok(std::sync::Arc::new(rows)));
-        let rule = OomKilledMemoryLimit { known: Vec::new() };
+        let asked = history(review);
+        let rows = MemoryHistory::from(rows).of(&asked.namespace, &asked.owner);
+        evidence.memory.insert(asked, Ok(rows));
+        let known = MemoryHistory::default();
+        let rule = OomKilledMemoryLimit { known };
         rule.judge(review, &evidence)
             .findings
             .first()
@@ -419,8 +356,7 @@ mod tests {
             json!({"limit": "1Gi", "outcome": "oomKilled", "times": 1, "last": "2026-01-07T00:00:00Z"}),
             json!({"limit": "2Gi", "outcome": "survived", "last": "2026-01-08T00:00:00Z"}),
         ];
-        let of = |value| Row::of(Cow::Owned(row(value))).unwrap();
-        let known = rows.iter().map(of).collect();
+        let known = rows.iter().map(row).collect();
         let findings = OomKilledMemoryLimit { known }
             .judge(&review, &Evidence::default())
             .findings;
@@ -429,31 +365,6 @@ mod tests {
             "{}",
             findings[0].help
         );
-    }
-
-    #[test]
-    fn a_row_that_cannot_be_true_is_refused_when_it_is_read() {
-        for (row, complaint) in [
-            (
-                json!({"limit": "1e38", "outcome": "oomKilled"}),
-                "limit \"1e38\"",
-            ),
-            (json!({"limit": "0", "outcome": "oomKilled"}), "limit \"0\""),
-            (
-                json!({"limit": "-1Gi", "outcome": "survived"}),
-                "limit \"-1Gi\"",
-            ),
-            (
-                json!({"limit": "1Gi", "outcome": "oomKilled", "times": 0}),
-                "times is 0",
-            ),
-            (json!({"limit": "1Gi"}), "outcome is missing"),
-            (json!({"outcome": "survived"}), "limit is missing"),
-        ] {
-            let record = self::row(&row);
-            let problem = Row::of(Cow::Borrowed(&record)).err().unwrap();
-            assert!(problem.starts_with(complaint), "{problem}");
-        }
     }
 
     #[test]

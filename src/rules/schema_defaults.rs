@@ -49,13 +49,13 @@ pub(super) enum Segment {
 
 /// Where one field of an object lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place(pub(super) Vec<Segment>);
+pub(super) struct FieldPath(pub(super) Vec<Segment>);
 
 /// A field that an object leaves out.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LeftOut {
     /// Where it would be. Its parent is there.
-    pub(super) place: Place,
+    pub(super) place: FieldPath,
     /// What is written there, complete.
     pub(super) value: Value,
 }
@@ -100,7 +100,7 @@ pub(super) fn in_list_items(definition: &Value) -> Vec<ListDefault> {
 pub(super) fn left_out(schema: &Value, object: Node<'_>) -> Vec<LeftOut> {
     let mut found = Vec::new();
     if let (Some(schema), Some(spec)) = (schema.pointer("/properties/spec"), object.get("spec")) {
-        let mut place = Place(vec![Segment::Key("spec".to_owned())]);
+        let mut place = FieldPath(vec![Segment::Key("spec".to_owned())]);
         search(schema, spec, &mut place, &mut found);
     }
     found
@@ -159,7 +159,7 @@ fn collect(schema: &Value, steps: &mut Vec<Step>, in_list: bool, found: &mut Vec
     }
 }
 
-fn search(schema: &Value, value: Node<'_>, place: &mut Place, found: &mut Vec<LeftOut>) {
+fn search(schema: &Value, value: Node<'_>, place: &mut FieldPath, found: &mut Vec<LeftOut>) {
     if value.is_map() {
         for (key, property) in properties(schema) {
             place.0.push(Segment::Key(key.clone()));
@@ -263,9 +263,9 @@ fn free_keys(schema: &Value) -> Option<&Value> {
         .filter(|schema| schema.is_object())
 }
 
-// === impl Place ===
+// === impl FieldPath ===
 
-impl Place {
+impl FieldPath {
     /// A place that only map keys lead to.
     pub(super) fn of_keys(keys: &[&str]) -> Self {
         Self(
@@ -496,7 +496,7 @@ pub(super) mod tests {
 
     #[test]
     fn places_are_written_for_machines_and_people() {
-        let place = Place(vec![
+        let place = FieldPath(vec![
             Segment::Key("spec".to_owned()),
             Segment::Key("data".to_owned()),
             Segment::Item {

@@ -10,11 +10,12 @@ mod jq;
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::catalogue::Entry;
 use super::schema_defaults::{self, ListDefault, Step};
-use super::{Certainty, Finding, Judgement, Meta, Rule, argocd};
+use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule, argocd};
 use crate::evidence::{Evidence, ObjectsOf, Questions, Unknown};
 use crate::objects::{ArgoCdController, ArgoCdParameters, Definition, Reads};
 use crate::review::{Review, WatchedKind, patch};
@@ -23,28 +24,35 @@ use crate::tree::Node;
 const SECRETS_GROUP: &str = "external-secrets.io";
 const SECRETS_DEFINITION: &str = "externalsecrets.external-secrets.io";
 
-/// The entry in the catalogue.
-pub(super) const RULE: Entry = Entry {
-    meta: Meta {
-        name: "unignored-live-fields",
-        summary: "an Application that Argo CD shows as OutOfSync for fields that the cluster writes",
-        incident: "S2, S3",
-        watches: &[WatchedKind::namespaced(
-            "argoproj.io",
-            "Application",
-            "applications",
-        )],
-        repairs: true,
-        reads: &[
-            Reads::named::<Definition>(SECRETS_DEFINITION),
-            Reads::all::<ArgoCdController>(),
-            Reads::all::<ArgoCdParameters>(),
-        ],
-        settings: &[],
-        page: include_str!("../../docs/rules/unignored-live-fields.md"),
-    },
-    build: |_| Ok(Box::new(UnignoredLiveFields)),
+/// What it is.
+pub(crate) static META: Meta = Meta {
+    name: "unignored-live-fields",
+    summary: "an Application that Argo CD shows as OutOfSync for fields that the cluster writes",
+    incident: "S2, S3",
+    watches: &[WatchedKind::namespaced(
+        "argoproj.io",
+        "Application",
+        "applications",
+    )],
+    repairs: true,
+    reads: &[
+        Reads::named::<Definition>(SECRETS_DEFINITION),
+        Reads::all::<ArgoCdController>(),
+        Reads::all::<ArgoCdParameters>(),
+    ],
+    page: include_str!("../../docs/rules/unignored-live-fields.md"),
 };
+
+/// Its settings: none of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {}
+
+impl OwnSettings for Settings {
+    fn build(&self) -> Result<Box<dyn Rule>, Mistake> {
+        Ok(Box::new(UnignoredLiveFields))
+    }
+}
 
 /// The first version that knows ServerSideApply=true (argo-cd, docs/operator-manual/upgrading).
 const FIRST_WITH_SERVER_SIDE_APPLY: Version = Version(2, 5);
@@ -195,7 +203,7 @@ fn inspect(review: &Review, needed: Vec<LiveFields>, version: Version, judgement
             // Half a list now would stand in the way of the whole one a moment later.
             let abstained = &judgement.abstained;
             if abstained.iter().any(|item| !item.reason.is_lasting()) {
-                finding.fix = None;
+                finding.response = Response::Warn;
             }
             judgement.findings.push(finding);
         }
@@ -233,11 +241,12 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
             "write under spec in Git: ignoreDifferences: [{}]",
             written.join(", ")
         ),
-        fix: patch::set(
+        response: patch::set(
             review.root(),
             &["spec", "ignoreDifferences"],
             Value::Array(entries),
-        ),
+        )
+        .map_or(Response::Warn, Response::Repair),
     }
 }
 
@@ -259,7 +268,7 @@ fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
         ),
         value,
         help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
-        fix: None,
+        response: Response::Warn,
     }
 }
 
@@ -434,7 +443,7 @@ mod tests {
         let [finding] = &judgement.findings[..] else {
             panic!("{judgement:?}")
         };
-        let fix = finding.fix.as_ref().expect("a fix");
+        let fix = finding.response.patch().expect("a fix");
         let object = patch::apply(&review.object, fix).unwrap();
         let patched = review.with_object(Arc::new(object));
         assert_eq!(judge(&patched, evidence), Judgement::default());
@@ -448,7 +457,7 @@ mod tests {
         let findings = judgement.findings.into_iter();
         findings
             .map(|finding| {
-                assert_eq!(finding.fix, None);
+                assert_eq!(finding.response, Response::Warn);
                 finding.help
             })
             .collect()
@@ -737,7 +746,7 @@ mod tests {
                 (judgement.findings.len(), judgement.abstained.len()),
                 (1, 1)
             );
-            judgement.findings[0].fix.is_some()
+            judgement.findings[0].response.patch().is_some()
         };
         let absent = Unknown::Unavailable("not installed".to_owned());
         assert!(patches(definition(), absent));

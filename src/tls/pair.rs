@@ -26,7 +26,7 @@ pub(crate) const AUTHORITIES: &str = "ca.crt";
 
 /// Where the certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
+pub struct PairFiles {
     /// PEM: the server's own certificate, then its issuers.
     pub certificate: PathBuf,
     /// PEM: its private key.
@@ -126,9 +126,9 @@ pub(crate) struct Pair {
     pub(crate) ends: Timestamp,
 }
 
-// === impl Files ===
+// === impl PairFiles ===
 
-impl Files {
+impl PairFiles {
     /// Both files as they are at one time.
     pub(super) fn read(&self) -> Result<Content, TlsError> {
         let mut certificate = read("--tls-cert", &self.certificate)?;

@@ -74,8 +74,8 @@ impl Allowance {
             .map(str::trim)
             .filter(|name| !name.is_empty())
         {
-            if let Some(entry) = catalogue::find(name) {
-                rules.insert(entry.meta.name);
+            if let Some(meta) = catalogue::find(name) {
+                rules.insert(meta.name);
             } else {
                 let nearest = catalogue::nearest_name(name)
                     .map(|nearest| format!("; did you mean {nearest}?"))

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::Limits;
+use super::ReviewLimits;
 use super::envelope::EnvelopeError;
 use crate::judging::memory::{Budget, Denied, Share};
 
@@ -50,7 +50,7 @@ pub(super) struct Received {
 /// Reads the body of a review.
 pub(super) async fn read(
     request: Request,
-    limits: &Limits,
+    limits: &ReviewLimits,
     budget: &Arc<Budget>,
     by: Instant,
 ) -> Result<Received, Rejection> {
@@ -100,7 +100,7 @@ fn declared_length(headers: &HeaderMap, body: &Body) -> Option<u64> {
 async fn collect(
     mut body: Body,
     declared: Option<usize>,
-    limits: &Limits,
+    limits: &ReviewLimits,
     share: &mut Share,
 ) -> Result<Vec<u8>, Rejection> {
     let mut all = Vec::new();

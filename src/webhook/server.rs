@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 pub use drain::Drain;
-use drain::Phase;
+use drain::ShutdownPhase;
 use handshakes::Handshakes;
 use peers::Peers;
 
@@ -34,7 +34,7 @@ use crate::report::metrics::{Metrics, ReasonLabel};
 
 /// What a peer may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// The longest TLS handshake. 10 s, as Go's net/http client waits (`TLSHandshakeTimeout`).
     pub handshake: Duration,
     /// How long a connection may be without a request, whether it is silent or sends a header byte
@@ -66,7 +66,7 @@ pub struct Server {
     /// HTTPS only, with this; `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     /// What a peer may cost.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// Where connections are counted.
     pub metrics: Option<Arc<Metrics>>,
 }
@@ -76,11 +76,11 @@ struct Shared {
     router: Router,
     acceptor: Option<TlsAcceptor>,
     http: auto::Builder<TokioExecutor>,
-    limits: Limits,
+    limits: ConnectionLimits,
     metrics: Option<Arc<Metrics>>,
     peers: Arc<Peers>,
     handshakes: Handshakes,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<ShutdownPhase>,
 }
 
 /// Bytes of memory that an idle connection takes: 25 kB, measured over some hundred of them.
@@ -93,9 +93,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How often to say so.
 const QUIET: Duration = Duration::from_secs(10);
 
-// === impl Limits ===
+// === impl ConnectionLimits ===
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),
@@ -109,7 +109,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// What peers may cost a process that may have so many bytes of memory: its connections get a
     /// quarter of it.
     #[must_use]
@@ -149,7 +149,7 @@ impl Server {
             http: limits.http(),
             peers: Arc::new(Peers::new(limits.connections)),
             handshakes: Handshakes::new(metrics.clone()),
-            phase: watch::Sender::new(Phase::Serving),
+            phase: watch::Sender::new(ShutdownPhase::Serving),
             limits,
             metrics,
         });
@@ -220,7 +220,7 @@ impl Shared {
         }
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ShutdownPhase {
         *self.phase.borrow()
     }
 }

@@ -11,8 +11,8 @@ use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use forestall::report::metrics::Metrics;
-use forestall::tls::{Certificates, Files};
-use forestall::webhook::server::{Limits, Server};
+use forestall::tls::{Certificates, PairFiles};
+use forestall::webhook::server::{ConnectionLimits, Server};
 use serde_json::{Value, json};
 
 use crate::control_plane::{Output, eventually, run};
@@ -56,7 +56,7 @@ impl Recorder {
             .enable_all()
             .build()
             .unwrap();
-        let files = Files {
+        let files = PairFiles {
             certificate: pki().path("tls.crt"),
             key: pki().path("tls.key"),
         };
@@ -70,7 +70,7 @@ impl Recorder {
             listener,
             router: Router::new().route("/", post(record)),
             tls: Some(certificates.server_config().unwrap()),
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
             metrics: None,
         };
         runtime.spawn(server.run(std::future::pending()));
@@ -133,7 +133,7 @@ fn at_the_api_server(output: &Output) -> Told {
     let rule = |text: &str| {
         let (rule, message) = text.split_once(": ")?;
         forestall::rules::catalogue::find(rule)
-            .map(|entry| (entry.meta.name.to_owned(), message.to_owned()))
+            .map(|meta| (meta.name.to_owned(), message.to_owned()))
     };
     let lines: Vec<_> = output.stderr.lines().collect();
     for pair in lines.windows(2) {

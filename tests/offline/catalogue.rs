@@ -1,16 +1,18 @@
 //! The laws, over the whole catalogue: every case of docs/rules is a witness.
 
+use forestall::rules::Response;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use forestall::config::{Config, Guardrail, Mode, NamespaceLabel, RuleSettings};
+use forestall::config::{Config, Mode, NamespaceLabel};
 use forestall::evidence::{
     Evidence, ImagePlatforms, ImageState, Listing, PresenceOf, Questions, Unknown,
 };
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::review::{Door, Review, patch};
-use forestall::rules::catalogue::Entry;
+use forestall::rules::Guardrail;
+use forestall::rules::catalogue::CATALOGUE;
 use forestall::rules::{Certainty, Judgement, Meta, Rule};
 use forestall::verdict::{Action, Phase, Verdict};
 use jiff::civil::Date;
@@ -50,8 +52,8 @@ fn under(mode: Mode, case: &Case) -> Config {
     let mut config = case.config.clone();
     config.mode = Some(mode);
     config.namespaces.clear();
-    for settings in config.rules.values_mut() {
-        settings.mode = None;
+    for meta in CATALOGUE {
+        config.rules.get_mut(meta.name).unwrap().mode = None;
     }
     config
 }
@@ -120,7 +122,7 @@ fn favourable(asked: Questions) -> Evidence {
         platforms: all(platforms, &Ok(ImagePlatforms::Any)),
         configs: all(configs, &Ok(Arc::default())),
         pull_secrets: all(pull_secrets, &Ok(Vec::new())),
-        memory: all(memory, &Ok(Arc::default())),
+        memory: all(memory, &Ok(Vec::new())),
         objects: all(objects, &Ok(Listing::empty())),
     }
 }
@@ -243,8 +245,7 @@ async fn law_2_an_operator_may_let_likely_findings_refuse() {
     let mut refused = 0;
     for case in cases() {
         let mut config = under(Mode::Enforce, &case);
-        let name = case.rule.to_owned();
-        config.rules.entry(name).or_default().refuse_likely = true;
+        config.rules.get_mut(case.rule).unwrap().refuse_likely = true;
         let review = admission(&case.review);
         let verdict = verdict(config, case.lookup(), &review, Phase::Validate).await;
         let likely = |record: &&forestall::verdict::Record| {
@@ -256,7 +257,7 @@ async fn law_2_an_operator_may_let_likely_findings_refuse() {
                 .records
                 .iter()
                 .filter(likely)
-                .all(|record| !record.meta.repairs),
+                .all(|record| record.finding.response == Response::Refuse),
             "{}",
             case.title
         );
@@ -447,25 +448,21 @@ async fn law_6_a_panic_is_an_abstention_and_the_others_still_judge() {
             panic!("on purpose, in a test")
         }
     }
-    static PANICS: Entry = Entry {
-        meta: Meta {
-            name: "panics",
-            summary: "",
-            incident: "",
-            watches: forestall::review::workload::WORKLOADS,
-            repairs: true,
-            reads: &[],
-            settings: &[],
-            page: "",
-        },
-        build: |_: &RuleSettings| Ok(Box::new(Panics)),
+    static PANICS: Meta = Meta {
+        name: "panics",
+        summary: "",
+        incident: "",
+        watches: forestall::review::workload::WORKLOADS,
+        repairs: true,
+        reads: &[],
+        page: "",
     };
     let case = caught("impossible-memory-limit");
     let mut guardrails = under(Mode::Enforce, &case).guardrails().unwrap();
     guardrails.insert(
         0,
         Guardrail {
-            entry: &PANICS,
+            meta: &PANICS,
             rule: Box::new(Panics),
         },
     );
@@ -522,7 +519,7 @@ async fn a_guardrail_asks_only_for_objects_that_are_watched_for_it() {
     for case in cases() {
         for review in [case.review.clone(), admission(&case.review)] {
             for guardrail in under(Mode::Enforce, &case).guardrails().unwrap() {
-                let meta = &guardrail.entry.meta;
+                let meta = &guardrail.meta;
                 for question in guardrail.rule.questions(&review).objects {
                     let mut reads = meta.reads.iter();
                     let is_read = reads.any(|reads| question.is_read_by(reads));

@@ -92,8 +92,8 @@ fn every_metric_is_described_and_no_other() {
 #[test]
 fn the_readme_names_every_guardrail_and_its_configuration_is_valid() {
     let readme = read(Path::new("README.md"));
-    for entry in CATALOGUE {
-        let name = entry.meta.name;
+    for meta in CATALOGUE {
+        let name = meta.name;
         assert!(
             readme.contains(&format!("| [{name}](docs/rules/{name}.md) |")),
             "{name}"

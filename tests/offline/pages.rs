@@ -29,9 +29,9 @@ async fn every_case_of_every_page_holds() {
 
 #[test]
 fn every_page_has_a_case_of_each_kind() {
-    for entry in CATALOGUE {
-        let name = entry.meta.name;
-        let cases = cases_of(name, entry.meta.page);
+    for meta in CATALOGUE {
+        let name = meta.name;
+        let cases = cases_of(name, meta.page);
         for wanted in [Outcome::Caught, Outcome::Clean, Outcome::Unknown] {
             assert!(
                 cases.iter().any(|case| case.outcome == wanted),

@@ -1,20 +1,21 @@
 //! Properties of every patch that the server sends, for objects of every shape: it applies, it
 //! settles, and it touches nothing but the fields that guardrails may repair (cases 66 and 71).
 
-use forestall::config::{Config, Guardrail};
+use forestall::config::Config;
 use forestall::evidence::{Evidence, Listing, ObjectOf, ObjectsOf};
 use forestall::guard::Guard;
 use forestall::objects::{ArgoCdController, ArgoCdParameters, Definition};
 use forestall::review::{Review, patch};
+use forestall::rules::Guardrail;
 use forestall::rules::Judgement;
-use forestall::rules::catalogue::Entry;
+use forestall::rules::Meta;
 use json_patch::PatchOperation;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use crate::webhook::support::{Door, Table, create, entry, findings, guardrail, repair};
+use crate::webhook::support::{Door, Table, create, findings, guardrail, meta, repair};
 
 /// The only fields that any patch may touch.
 const ALLOWED: [&str; 3] = [
@@ -29,7 +30,7 @@ rules:
     defaults: {refreshInterval: 15m, creationPolicy: Owner, deletionPolicy: Delete}
 ";
 
-static REPAIRS: Entry = entry("test-repairs", true);
+static REPAIRS: Meta = meta("test-repairs", true);
 
 /// Names a target that has none, wherever there is a spec to write it to.
 fn test_guardrail() -> Guardrail {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use forestall::config::Config;
 use forestall::evidence::{ImageState, Missing, MissingPart, Unknown};
 use forestall::image::ImageReference;
-use forestall::lookup::registry::{HostSettings, RegistryClient};
+use forestall::registry::{HostSettings, RegistryClient};
 use forestall::report::metrics::Metrics;
 use tokio::time::Instant;
 
@@ -57,13 +57,13 @@ fn client_with(entries: &[(&str, &str)], metrics: Arc<Metrics>) -> RegistryClien
         registries: entries.iter().map(settings).collect(),
         ..Config::default()
     };
-    RegistryClient::new(&config, metrics).unwrap()
+    RegistryClient::new(&config.registry(), metrics).unwrap()
 }
 
 /// A client by this configuration.
 fn client_of_config(yaml: &str) -> RegistryClient {
     let config = Config::parse("config.yaml", yaml).unwrap();
-    RegistryClient::new(&config, Arc::default()).unwrap()
+    RegistryClient::new(&config.registry(), Arc::new(Metrics::default())).unwrap()
 }
 
 fn reference(image: &str) -> ImageReference {

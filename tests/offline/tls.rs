@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use axum::Router;
 use axum::routing::get;
 use forestall::report::metrics::{CertificateLabel, Metrics, ResultLabel};
-use forestall::tls::{Certificates, Files};
-use forestall::webhook::server::{Limits, Server};
+use forestall::tls::{Certificates, PairFiles};
+use forestall::webhook::server::{ConnectionLimits, Server};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
@@ -57,13 +57,13 @@ impl Volume {
         self.0.path()
     }
 
-    fn files(&self) -> Files {
+    fn files(&self) -> PairFiles {
         files(self.path())
     }
 }
 
-fn files(directory: &Path) -> Files {
-    Files {
+fn files(directory: &Path) -> PairFiles {
+    PairFiles {
         certificate: directory.join("tls.crt"),
         key: directory.join("tls.key"),
     }
@@ -77,7 +77,7 @@ async fn serve(certificates: &Arc<Certificates>, metrics: &Arc<Metrics>) -> u16 
         listener,
         router: Router::new().route("/", get(async || "here")),
         tls: Some(certificates.server_config().unwrap()),
-        limits: Limits::default(),
+        limits: ConnectionLimits::default(),
         metrics: Some(Arc::clone(metrics)),
     };
     tokio::spawn(server.run(std::future::pending()));

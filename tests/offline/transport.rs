@@ -15,8 +15,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use forestall::report::metrics::Metrics;
-use forestall::tls::{Certificates, Files};
-use forestall::webhook::server::{Limits, Server};
+use forestall::tls::{Certificates, PairFiles};
+use forestall::webhook::server::{ConnectionLimits, Server};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -54,10 +54,10 @@ struct Answer {
 }
 
 impl Host {
-    async fn start(limits: Limits) -> Self {
+    async fn start(limits: ConnectionLimits) -> Self {
         let pki = Pki::local();
         let metrics = Arc::new(Metrics::default());
-        let files = Files {
+        let files = PairFiles {
             certificate: pki.path("tls.crt"),
             key: pki.path("tls.key"),
         };

@@ -86,9 +86,7 @@ pub struct Expected {
 /// # Panics
 /// Where a page cannot be read as one.
 pub fn cases() -> Vec<Case> {
-    let pages = CATALOGUE
-        .iter()
-        .map(|entry| (entry.meta.name, entry.meta.page));
+    let pages = CATALOGUE.iter().map(|meta| (meta.name, meta.page));
     pages
         .flat_map(|(rule, page)| cases_of(rule, page))
         .collect()
@@ -211,9 +209,8 @@ impl Draft {
             review = review.replacing(Arc::new(previous.into()));
         }
         let mut config = self.config;
-        for entry in CATALOGUE.iter().filter(|entry| entry.meta.name != rule) {
-            let settings = config.rules.entry(entry.meta.name.to_owned());
-            settings.or_default().mode = Some(Mode::Off);
+        for meta in CATALOGUE.iter().filter(|meta| meta.name != rule) {
+            config.rules.get_mut(meta.name).unwrap().mode = Some(Mode::Off);
         }
         Case {
             rule,
@@ -252,6 +249,6 @@ impl Expected {
             && finding.help.contains(&self.help)
             && self
                 .fix
-                .is_none_or(|wanted| wanted == finding.fix.is_some())
+                .is_none_or(|wanted| wanted == finding.response.patch().is_some())
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::ConfigError;
 use crate::manifest::{self, ManifestError};
+use crate::yaml_file::YamlFileError;
 
 /// A place in a file; a file that cannot be read at all has no line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,8 +76,8 @@ impl From<ManifestError> for Problem {
     }
 }
 
-impl From<ConfigError> for Problem {
-    fn from(error: ConfigError) -> Self {
+impl From<YamlFileError> for Problem {
+    fn from(error: YamlFileError) -> Self {
         Self {
             source: Position {
                 line: error.place.map(|place| place.line),

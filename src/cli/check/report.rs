@@ -120,7 +120,7 @@ impl Report {
                 path: finding.path,
                 message: finding.message,
                 help: finding.help,
-                fix: finding.fix,
+                fix: finding.response.patch().cloned(),
             });
         }
         let annotations = document.locate("/metadata/annotations");

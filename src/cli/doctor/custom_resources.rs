@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use super::Check;
 use super::api::{Api, Unread};
 use super::facts::{Facts, Resources, Served};
-use super::hooks::Phase;
+use super::hooks::WebhookType;
 use super::installation::{is_on, qualified, unreached};
 use crate::config::Config;
 use crate::review::custom_resource::{CustomResource, CustomResources};
@@ -20,7 +20,7 @@ const RULE: &str = "missing-image";
 
 /// What the configuration adds to what is built in.
 fn known(config: Option<&Config>) -> Option<CustomResources> {
-    let settings = config.and_then(|config| config.rule(RULE));
+    let settings = config.map(|config| &config.rules.missing_image.own);
     let added = settings.map_or(&[][..], |settings| &settings.custom_resources);
     CustomResources::parse(added).ok()
 }
@@ -61,8 +61,10 @@ pub(super) async fn resources(
 /// Every path is reached by a rule, where the cluster serves its kind.
 pub(super) fn check(facts: &Facts) -> Vec<Check> {
     const NAME: &str = "custom-resources";
-    let is_judged = catalogue::find(RULE).is_some_and(|entry| is_on(&entry.meta, facts))
-        && facts.own().any(|hook| hook.phase == Phase::Validating);
+    let is_judged = catalogue::find(RULE).is_some_and(|meta| is_on(meta, facts))
+        && facts
+            .own()
+            .any(|hook| hook.phase == WebhookType::Validating);
     let Some(known) = known(facts.config.as_ref().ok()).filter(|_| is_judged) else {
         return Vec::new();
     };
@@ -127,7 +129,7 @@ fn trouble(
             ),
         ));
     }
-    if unreached(facts, &[kind], Phase::Validating).is_empty() {
+    if unreached(facts, &[kind], WebhookType::Validating).is_empty() {
         return Ok(true);
     }
     Err((

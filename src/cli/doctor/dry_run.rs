@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Check;
 use super::api::{Api, Unread};
 use super::facts::{Counts, Facts, Proof};
-use super::hooks::{Hook, Phase, Target};
+use super::hooks::{Hook, Target, WebhookType};
 use super::pods::Runner;
 
 const NAME: &str = "dry-run";
@@ -91,7 +91,7 @@ pub(super) async fn prove(api: &Api, facts: &Facts) -> Proof {
 /// The namespace and the kinds that the validating webhook is asked about.
 fn place(facts: &Facts, preferred: &str) -> Result<(String, Vec<Kind>), Unread> {
     let mut own = facts.own();
-    let Some(hook) = own.find(|hook| hook.phase == Phase::Validating) else {
+    let Some(hook) = own.find(|hook| hook.phase == WebhookType::Validating) else {
         let reason = "no validating webhook calls Forestall";
         return Err(Unread::Absent(reason.to_owned()));
     };
@@ -253,7 +253,9 @@ impl Kind {
 
 /// What the dry run shows.
 pub(super) fn check(facts: &Facts) -> Check {
-    let validating = facts.own().find(|hook| hook.phase == Phase::Validating);
+    let validating = facts
+        .own()
+        .find(|hook| hook.phase == WebhookType::Validating);
     match &facts.proof {
         Proof::Unknown(reason) => Check::unknown(NAME, format!("no dry run was made: {reason}")),
         Proof::Uncounted {
@@ -431,9 +433,8 @@ mod tests {
         use crate::review::Review;
         for kind in KINDS {
             let review = Review::of_manifest(kind.object()).unwrap();
-            for entry in crate::rules::catalogue::CATALOGUE {
-                let rule = (entry.build)(&crate::config::RuleSettings::default()).unwrap();
-                let name = entry.meta.name;
+            for guardrail in crate::config::Config::default().guardrails().unwrap() {
+                let (name, rule) = (guardrail.meta.name, guardrail.rule);
                 let questions = rule.questions(&review);
                 assert!(questions.presence.is_empty(), "{name} of {kind:?}");
                 let judgement = rule.judge(&review, &Evidence::default());

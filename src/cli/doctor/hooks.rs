@@ -26,7 +26,7 @@ pub(super) type Labels = BTreeMap<String, String>;
 
 /// Which of both kinds a webhook is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum WebhookType {
     Mutating,
     Validating,
 }
@@ -34,7 +34,7 @@ pub(super) enum Phase {
 /// One webhook of one configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Hook {
-    pub(super) phase: Phase,
+    pub(super) phase: WebhookType,
     /// The name of the configuration that it is in.
     pub(super) configuration: String,
     /// Its place in there.
@@ -62,9 +62,9 @@ impl fmt::Display for ServiceName {
     }
 }
 
-// === impl Phase ===
+// === impl WebhookType ===
 
-impl Phase {
+impl WebhookType {
     /// The word for it.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl Hook {
             let webhooks = configuration.webhooks.unwrap_or_default();
             let webhooks = webhooks.into_iter().enumerate();
             webhooks.map(move |(index, webhook)| Self {
-                phase: Phase::Mutating,
+                phase: WebhookType::Mutating,
                 configuration: name.clone(),
                 index,
                 asked_again: webhook.reinvocation_policy.as_deref() == Some("IfNeeded"),
@@ -109,7 +109,7 @@ impl Hook {
             let webhooks = configuration.webhooks.unwrap_or_default();
             let webhooks = webhooks.into_iter().enumerate();
             webhooks.map(move |(index, webhook)| Self {
-                phase: Phase::Validating,
+                phase: WebhookType::Validating,
                 configuration: name.clone(),
                 index,
                 asked_again: false,
@@ -123,8 +123,8 @@ impl Hook {
     pub(super) fn is_forestall(&self) -> bool {
         self.webhook.name
             == match self.phase {
-                Phase::Mutating => MUTATE,
-                Phase::Validating => VALIDATE,
+                WebhookType::Mutating => MUTATE,
+                WebhookType::Validating => VALIDATE,
             }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Check;
 use super::facts::Facts;
 use super::hooks::ServiceName;
-use super::hooks::{Hook, Labels, Phase, Target};
+use super::hooks::{Hook, Labels, Target, WebhookType};
 use crate::config::{Mode, NamespaceLabel};
 use crate::guard::SUB_RESOURCES;
 use crate::lookup::MODE_LABEL;
@@ -18,7 +18,7 @@ use crate::rules::catalogue::CATALOGUE;
 pub(super) const SYSTEM: &str = "kube-system";
 
 /// The timeouts that docs and chart recommend, in seconds.
-const SECONDS: [(Phase, u32); 2] = [(Phase::Mutating, 2), (Phase::Validating, 5)];
+const SECONDS: [(WebhookType, u32); 2] = [(WebhookType::Mutating, 2), (WebhookType::Validating, 5)];
 
 /// Both webhooks are there, and call one Service.
 pub(super) fn registered(facts: &Facts) -> Vec<Check> {
@@ -32,7 +32,7 @@ pub(super) fn registered(facts: &Facts) -> Vec<Check> {
         checks.push(several(NAME, facts, &installations));
     }
     let has = |phase| facts.own().find(|hook| hook.phase == phase);
-    match (has(Phase::Mutating), has(Phase::Validating)) {
+    match (has(WebhookType::Mutating), has(WebhookType::Validating)) {
         // What could not be read may be what is missing.
         _ if !checks.is_empty() && installations.is_empty() => {}
         (None, None) => checks.push(nowhere(NAME, facts, &installations)),
@@ -90,12 +90,12 @@ fn nowhere(name: &'static str, facts: &Facts, all: &BTreeSet<ServiceName>) -> Ch
 
 fn half(name: &'static str, only: &Hook) -> Check {
     match only.phase {
-        Phase::Mutating => Check::error(
+        WebhookType::Mutating => Check::error(
             name,
             format!("only {only} is registered; without validate.forestall.dev nothing is judged"),
             "upgrade the chart: it makes both configurations",
         ),
-        Phase::Validating => Check::warning(
+        WebhookType::Validating => Check::warning(
             name,
             format!("only {only} is registered; without mutate.forestall.dev nothing is repaired"),
             "upgrade the chart, unless all guardrails that repair are off",
@@ -143,8 +143,7 @@ pub(super) fn settings(facts: &Facts) -> Vec<Check> {
 pub(super) fn guardrails(facts: &Facts) -> Vec<Check> {
     const NAME: &str = "guardrails";
     let mut checks = Vec::new();
-    let metas = CATALOGUE.iter().map(|entry| &entry.meta);
-    for meta in metas.filter(|meta| is_on(meta, facts)) {
+    for meta in CATALOGUE.iter().filter(|meta| is_on(meta, facts)) {
         let watches = meta.watches.iter().copied();
         let watches = watches.filter(|kind| !CUSTOM_RESOURCES.contains(kind));
         let watches: Vec<_> = watches.collect();
@@ -188,15 +187,16 @@ pub(super) fn is_on(meta: &Meta, facts: &Facts) -> bool {
 }
 
 /// The webhooks that a guardrail needs, among those that are registered.
-fn phases(facts: &Facts, meta: &Meta) -> Vec<Phase> {
+fn phases(facts: &Facts, meta: &Meta) -> Vec<WebhookType> {
     let registered = |phase| facts.own().any(|hook| hook.phase == phase);
-    let mutating = (meta.repairs && registered(Phase::Mutating)).then_some(Phase::Mutating);
-    let validating = registered(Phase::Validating).then_some(Phase::Validating);
+    let mutating =
+        (meta.repairs && registered(WebhookType::Mutating)).then_some(WebhookType::Mutating);
+    let validating = registered(WebhookType::Validating).then_some(WebhookType::Validating);
     mutating.into_iter().chain(validating).collect()
 }
 
 /// What a guardrail watches and no rule names, as `resource.group`.
-pub(super) fn unreached(facts: &Facts, watches: &[WatchedKind], phase: Phase) -> Vec<String> {
+pub(super) fn unreached(facts: &Facts, watches: &[WatchedKind], phase: WebhookType) -> Vec<String> {
     let hooks: Vec<_> = facts.own().filter(|hook| hook.phase == phase).collect();
     let mut missing = Vec::new();
     for kind in watches {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Check;
 use super::api::Unread;
 use super::facts::{Backend, Facts};
-use super::hooks::{Hook, Phase, Target};
+use super::hooks::{Hook, Target, WebhookType};
 use super::installation::{protected, selected};
 
 /// What must be writable where a cluster is repaired.
@@ -234,8 +234,9 @@ pub(super) fn time(facts: &Facts) -> Check {
 
 /// Seconds: mutating webhooks are asked one after another, validating ones at the same time.
 fn wait(hooks: &[&Hook]) -> u32 {
-    let (mutating, validating): (Vec<&Hook>, Vec<&Hook>) =
-        hooks.iter().partition(|hook| hook.phase == Phase::Mutating);
+    let (mutating, validating): (Vec<&Hook>, Vec<&Hook>) = hooks
+        .iter()
+        .partition(|hook| hook.phase == WebhookType::Mutating);
     let times = |hook: &Hook| if hook.asked_again { 2 } else { 1 };
     let in_turn: u32 = mutating
         .iter()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Check;
 use super::facts::Facts;
 use crate::config::{Config, Mode};
+use crate::rules::catalogue::CATALOGUE;
 
 /// Configuration, registries, kinds, repairs, guardrails that failed, what enforce would refuse.
 pub(super) fn check(facts: &Facts) -> Vec<Check> {
@@ -38,10 +39,10 @@ fn mode(facts: &Facts) -> Check {
 fn described(config: &Config) -> String {
     let name = |mode: Option<Mode>| mode.unwrap_or(Mode::Enforce).name();
     let default = format!("{} where nothing else is said", name(config.mode));
-    let rules = config
-        .rules
-        .iter()
-        .filter_map(|(rule, settings)| Some(format!("{rule}: {}", settings.mode?.name())));
+    let rules = CATALOGUE.iter().filter_map(|meta| {
+        let mode = config.rules.get(meta.name)?.mode?;
+        Some(format!("{}: {}", meta.name, mode.name()))
+    });
     let namespaces = config
         .namespaces
         .iter()

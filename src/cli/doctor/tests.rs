@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::api::Unread;
 use super::facts::{Backend, Endpoints, Facts, Proof, Resources};
-use super::hooks::{Hook, Labels, Phase, ServiceName};
+use super::hooks::{Hook, Labels, ServiceName, WebhookType};
 use super::pods::Runner;
 use super::samples::Samples;
 use super::{Check, Outcome, judge};
@@ -47,7 +47,13 @@ fn home() -> ServiceName {
 }
 
 /// A webhook that is asked about everything outside kube-system and `guard`.
-fn hook(phase: Phase, name: &str, service: &ServiceName, policy: &str, authority: &str) -> Hook {
+fn hook(
+    phase: WebhookType,
+    name: &str,
+    service: &ServiceName,
+    policy: &str,
+    authority: &str,
+) -> Hook {
     let webhook = json!({
         "name": name,
         "admissionReviewVersions": ["v1"],
@@ -58,7 +64,7 @@ fn hook(phase: Phase, name: &str, service: &ServiceName, policy: &str, authority
         },
         "failurePolicy": policy,
         "matchPolicy": "Equivalent",
-        "timeoutSeconds": if phase == Phase::Mutating { 2 } else { 5 },
+        "timeoutSeconds": if phase == WebhookType::Mutating { 2 } else { 5 },
         "rules": rules(),
         "namespaceSelector": {"matchExpressions": [{
             "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "guard"],
@@ -80,7 +86,7 @@ fn base64(text: &str) -> Value {
 
 /// Whatever any guardrail watches.
 fn rules() -> Value {
-    let kinds = CATALOGUE.iter().flat_map(|entry| entry.meta.watches);
+    let kinds = CATALOGUE.iter().flat_map(|meta| meta.watches);
     let rule = |group: &str, resources: Value| {
         json!({"apiGroups": [group], "apiVersions": ["*"],
         "resources": resources, "operations": ["CREATE", "UPDATE"], "scope": "Namespaced"})
@@ -96,14 +102,14 @@ fn healthy() -> Facts {
     let pair = pair("forestall.guard.svc");
     let hooks = vec![
         hook(
-            Phase::Mutating,
+            WebhookType::Mutating,
             "mutate.forestall.dev",
             &home(),
             "Ignore",
             &pair.authority,
         ),
         hook(
-            Phase::Validating,
+            WebhookType::Validating,
             "validate.forestall.dev",
             &home(),
             "Ignore",
@@ -211,7 +217,9 @@ fn only(facts: &Facts, name: &str, result: Outcome, words: &[&str]) {
 /// The validating webhook, to break it.
 fn validating(facts: &mut Facts) -> &mut Hook {
     let mut hooks = facts.hooks.iter_mut();
-    hooks.find(|hook| hook.phase == Phase::Validating).unwrap()
+    hooks
+        .find(|hook| hook.phase == WebhookType::Validating)
+        .unwrap()
 }
 
 #[test]
@@ -252,7 +260,7 @@ fn several_installations_are_told_apart() {
         ..home()
     };
     let hook = hook(
-        Phase::Validating,
+        WebhookType::Validating,
         "validate.forestall.dev",
         &other,
         "Ignore",
@@ -521,7 +529,7 @@ fn a_foreign_webhook_that_nobody_answers_is_named_with_the_line_that_frees_the_c
         name: "engine".to_owned(),
     };
     facts.hooks.push(hook(
-        Phase::Validating,
+        WebhookType::Validating,
         "deny.policy.test",
         &gone,
         "Fail",
@@ -557,7 +565,13 @@ fn a_foreign_webhook_in_the_way_of_repairs_is_a_warning() {
         namespace: "policy".to_owned(),
         name: "engine".to_owned(),
     };
-    let mut hook = hook(Phase::Validating, "deny.policy.test", &engine, "Fail", "");
+    let mut hook = hook(
+        WebhookType::Validating,
+        "deny.policy.test",
+        &engine,
+        "Fail",
+        "",
+    );
     hook.webhook.namespace_selector = None;
     facts.hooks.push(hook);
     facts.backends.insert(engine, backend(2));

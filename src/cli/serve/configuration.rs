@@ -11,7 +11,7 @@ use crate::guard::Guard;
 use crate::judging::Judging;
 use crate::lookup::cluster::ClusterView;
 use crate::lookup::live::Live;
-use crate::lookup::registry::RegistryClient;
+use crate::registry::RegistryClient;
 use crate::report::metrics::{Metrics, ResultLabel};
 
 /// What judges in a server.
@@ -117,7 +117,7 @@ pub(super) fn guard(
     };
     let registry = match kept {
         Some(registry) => registry,
-        None => Arc::new(RegistryClient::new(&config, Arc::clone(metrics))?),
+        None => Arc::new(RegistryClient::new(&config.registry(), metrics.clone())?),
     };
     let lookup = Live {
         registry: Some(registry),
@@ -137,11 +137,11 @@ fn registry_of(
     before: &Guard<Live>,
 ) -> anyhow::Result<Option<Arc<RegistryClient>>> {
     let old = before.config();
-    let is_same = old.has_same_registries(config);
+    let is_same = old.registry() == config.registry();
     let Some(registry) = before.lookup().registry.as_ref().filter(|_| is_same) else {
         return Ok(None);
     };
-    let is_current = registry.has_files_of(config)?;
+    let is_current = registry.has_files_of(&config.registry())?;
     Ok(is_current.then(|| Arc::clone(registry)))
 }
 

@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Reads pull secrets.
 pub(super) struct PullSecrets {
     client: Client,
-    secrets: Cache<Key, Answer<Content>>,
-    accounts: Cache<Key, Answer<Vec<String>>>,
+    secrets: Cache<Key, Fetched<Content>>,
+    accounts: Cache<Key, Fetched<Vec<String>>>,
 }
 
 /// A pull secret of a pod; `None` where there is none of that name.
@@ -45,9 +45,9 @@ pub(in crate::lookup) type Named = (String, Option<Arc<Content>>);
 type Key = (String, String);
 
 /// What was read; `None`: there is no such object.
-type Answer<T> = Result<Option<Arc<T>>, Unknown>;
+type Fetched<T> = Result<Option<Arc<T>>, Unknown>;
 
-struct Lifetimes;
+struct PullSecretLifetimes;
 
 // === impl PullSecrets ===
 
@@ -57,11 +57,11 @@ impl PullSecrets {
             client,
             secrets: Cache::builder()
                 .max_capacity(MOST_KEPT)
-                .expire_after(Lifetimes)
+                .expire_after(PullSecretLifetimes)
                 .build(),
             accounts: Cache::builder()
                 .max_capacity(MOST_KEPT)
-                .expire_after(Lifetimes)
+                .expire_after(PullSecretLifetimes)
                 .build(),
         }
     }
@@ -117,7 +117,7 @@ impl PullSecrets {
         })
     }
 
-    async fn secret(&self, namespace: &str, name: &str) -> Answer<Content> {
+    async fn secret(&self, namespace: &str, name: &str) -> Fetched<Content> {
         let content = |secret: Secret| {
             let kind = secret.type_.unwrap_or_default();
             let data = secret.data.unwrap_or_default().into_iter();
@@ -134,7 +134,7 @@ impl PullSecrets {
         kind: &str,
         (namespace, name): &Key,
         look: impl FnOnce(K) -> T,
-    ) -> Answer<T>
+    ) -> Fetched<T>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -169,21 +169,26 @@ impl fmt::Debug for PullSecrets {
     }
 }
 
-// === impl Lifetimes ===
+// === impl PullSecretLifetimes ===
 
-impl Expiry<Key, Answer<Content>> for Lifetimes {
-    fn expire_after_create(&self, _: &Key, answer: &Answer<Content>, _: Clock) -> Option<Duration> {
+impl Expiry<Key, Fetched<Content>> for PullSecretLifetimes {
+    fn expire_after_create(
+        &self,
+        _: &Key,
+        answer: &Fetched<Content>,
+        _: Clock,
+    ) -> Option<Duration> {
         let is_usable =
             matches!(answer, Ok(Some(content)) if matches!(**content, Content::Usable(_)));
         Some(if is_usable { USABLE } else { UNUSABLE })
     }
 }
 
-impl Expiry<Key, Answer<Vec<String>>> for Lifetimes {
+impl Expiry<Key, Fetched<Vec<String>>> for PullSecretLifetimes {
     fn expire_after_create(
         &self,
         _: &Key,
-        answer: &Answer<Vec<String>>,
+        answer: &Fetched<Vec<String>>,
         _: Clock,
     ) -> Option<Duration> {
         Some(if matches!(answer, Ok(Some(_))) {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::raw_object::RawObject;
-use crate::evidence::Kept;
+use crate::evidence::ProjectedObject;
 use crate::lookup::store::{Collection, Objects, Store};
 use crate::objects::ObjectName;
 use crate::report::metrics::{Metrics, ResourceLabel};
@@ -118,7 +118,7 @@ impl Watch {
     }
 
     /// What is kept of an object. Its text and its tree are gone then.
-    fn keep(&self, object: RawObject) -> (ObjectName, Option<Kept>) {
+    fn keep(&self, object: RawObject) -> (ObjectName, Option<ProjectedObject>) {
         let kind = self.collection.kind();
         let name = object.name(kind);
         let kept = match object.tree() {

@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, parse_yaml};
 use crate::evidence::{
-    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, MemoryRecord, ObjectsOf, Platform,
-    PlatformsOf, PresenceOf, Pull, Scalar,
+    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, MemoryHistory, ObjectsOf,
+    Platform, PlatformsOf, PresenceOf, Pull,
 };
 use crate::image::{ImageReference, Repository};
 use crate::objects::{ImageSet, NodeState, SERVER_SIDE_DIFF};
-use crate::quantity::Quantity;
 use crate::review::patch::escape;
 use crate::review::scheduling::{ARCHITECTURE_LABEL, OS_LABEL};
 use crate::rules::argocd;
 use crate::unknown::Unknown;
+use crate::yaml_file::{self, Scalar, YamlFileError};
 
 /// The evidence file, which `check --evidence` reads and `check --record` writes.
 ///
@@ -37,8 +36,8 @@ pub struct EvidenceFile {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub image_configs: BTreeMap<String, ImageConfigEvidence>,
     /// Kills and survivals.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub memory: Vec<MemoryRecord>,
+    #[serde(skip_serializing_if = "MemoryHistory::is_empty")]
+    pub memory: MemoryHistory,
     /// Argo CD.
     #[serde(skip_serializing_if = "ArgoCdEvidence::is_empty")]
     pub argocd: ArgoCdEvidence,
@@ -110,11 +109,11 @@ impl EvidenceFile {
     ///
     /// # Errors
     /// The first mistake, with its place and the cure.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        let evidence: Self = parse_yaml(file, text)?;
+    pub fn parse(file: &str, text: &str) -> Result<Self, YamlFileError> {
+        let evidence: Self = yaml_file::parse(file, text)?;
         evidence
             .check()
-            .map_err(|(pointer, message)| ConfigError::at(file, text, &pointer, message))?;
+            .map_err(|(pointer, message)| YamlFileError::at(file, text, &pointer, message))?;
         Ok(evidence)
     }
 
@@ -165,14 +164,6 @@ impl EvidenceFile {
                 let pointer = format!("/nodes/{index}/images/{image}");
                 reference(held, &pointer, &section)?;
             }
-        }
-        for (index, row) in self.memory.iter().enumerate() {
-            check_row(row).map_err(|(field, problem)| {
-                (
-                    format!("/memory/{index}/{field}"),
-                    format!("memory[{index}].{field} {problem}"),
-                )
-            })?;
         }
         Ok(())
     }
@@ -355,31 +346,4 @@ fn held(node: &Value) -> impl Iterator<Item = &str> {
 fn reference(key: &str, pointer: &str, section: &str) -> Result<ImageReference, Mistake> {
     ImageReference::parse(key)
         .map_err(|error| (pointer.to_owned(), format!("{section}: {key:?}: {error}")))
-}
-
-fn check_row(row: &MemoryRecord) -> Result<(), (&'static str, String)> {
-    if let Some(limit) = &row.limit {
-        Quantity::parse(&limit.0).map_err(|error| ("limit", format!("{:?}: {error}", limit.0)))?;
-    }
-    if let Some(image) = &row.image {
-        ImageReference::parse(image).map_err(|error| ("image", format!("{image:?}: {error}")))?;
-    }
-    if let Some(owner) = row.owner.as_deref().filter(|owner| !owner.contains('/')) {
-        let problem = format!("{owner:?} is no owner; write Kind/name, such as Deployment/web");
-        return Err(("owner", problem));
-    }
-    for (field, count) in [
-        ("times", &row.times),
-        ("quick", &row.quick),
-        ("pods", &row.pods),
-    ] {
-        if let Some(count) = count
-            .as_ref()
-            .filter(|count| count.0.parse::<u64>().is_err())
-        {
-            let problem = format!("{:?} is no count; write a whole number", count.0);
-            return Err((field, problem));
-        }
-    }
-    Ok(())
 }

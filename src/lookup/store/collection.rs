@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::evidence::{Kept, ObjectQuestion, Wanted};
+use crate::evidence::{ObjectQuestion, ProjectedObject, Wanted};
 use crate::objects::{ObjectName, ReadableKind, Reads};
 use crate::review::WatchedKind;
 use crate::tree::Node;
@@ -28,7 +28,7 @@ struct State {
 
 /// What was kept of objects, by name.
 #[derive(Debug, Default)]
-pub(in crate::lookup) struct Objects(BTreeMap<ObjectName, Kept>);
+pub(in crate::lookup) struct Objects(BTreeMap<ObjectName, ProjectedObject>);
 
 /// How far the objects can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +101,13 @@ impl Collection {
     }
 
     /// What is kept of an object of this kind; `None` of one that is not to be kept.
-    pub(in crate::lookup) fn project(&self, object: Node<'_>) -> Option<Kept> {
+    pub(in crate::lookup) fn project(&self, object: Node<'_>) -> Option<ProjectedObject> {
         let kept = self.reads.row().project(object, self.kind());
         kept.map_err(Box::new).transpose()
     }
 
     /// What is known of an object now.
-    pub(in crate::lookup) fn set(&self, name: ObjectName, kept: Option<Kept>) {
+    pub(in crate::lookup) fn set(&self, name: ObjectName, kept: Option<ProjectedObject>) {
         self.write().objects.set(name, kept);
     }
 
@@ -190,7 +190,7 @@ impl Objects {
     }
 
     /// All of them, by name.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&ObjectName, &Kept)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ObjectName, &ProjectedObject)> {
         self.0.iter()
     }
 
@@ -198,7 +198,7 @@ impl Objects {
     pub(super) fn wanted(
         &self,
         question: &ObjectQuestion,
-        mut hand: impl FnMut(&ObjectName, &Kept),
+        mut hand: impl FnMut(&ObjectName, &ProjectedObject),
     ) {
         match &question.wanted {
             Wanted::Named(_, name) => {
@@ -213,7 +213,7 @@ impl Objects {
                 .in_namespace(namespace)
                 .for_each(|(name, kept)| hand(name, kept)),
             Wanted::Referring { namespace, other } => {
-                let may_refer = |(_, kept): &(&ObjectName, &Kept)| match kept {
+                let may_refer = |(_, kept): &(&ObjectName, &ProjectedObject)| match kept {
                     Ok(kept) => question.row.refers(kept, other),
                     Err(_) => true,
                 };
@@ -226,7 +226,7 @@ impl Objects {
     fn in_namespace<'a>(
         &'a self,
         namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a ObjectName, &'a Kept)> {
+    ) -> impl Iterator<Item = (&'a ObjectName, &'a ProjectedObject)> {
         let first = ObjectName {
             namespace: Some(namespace.into()),
             name: "".into(),
@@ -235,7 +235,7 @@ impl Objects {
         objects.take_while(move |(name, _)| name.namespace.as_deref() == Some(namespace))
     }
 
-    pub(in crate::lookup) fn set(&mut self, mut name: ObjectName, kept: Option<Kept>) {
+    pub(in crate::lookup) fn set(&mut self, mut name: ObjectName, kept: Option<ProjectedObject>) {
         let Some(kept) = kept else {
             self.0.remove(&name);
             return;

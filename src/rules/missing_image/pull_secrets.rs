@@ -3,7 +3,7 @@
 use super::printable;
 use crate::evidence::{Evidence, PullSecret, PullSecretState, PullSecretsOf, Puller, Unknown};
 use crate::review::Review;
-use crate::rules::{Certainty, Finding};
+use crate::rules::{Certainty, Finding, Response};
 
 /// What is wrong with the pull secrets of a pod.
 ///
@@ -55,7 +55,7 @@ fn finding(review: &Review, puller: &Puller, secret: &PullSecret) -> Option<Find
         value: secret.name.clone(),
         magnitude: None,
         help,
-        fix: None,
+        response: Response::Refuse,
     })
 }
 

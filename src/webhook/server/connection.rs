@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::again::Again;
-use super::drain::{Phase, elsewhere};
+use super::drain::{ShutdownPhase, elsewhere};
 use super::peers::{Guest, InFlight, Peer};
 use super::{Shared, without_delay};
 
@@ -121,7 +121,9 @@ async fn must_move(http: &auto::Builder<TokioExecutor>, guest: &Guest, shared: &
     }
     let mut phase = shared.phase.subscribe();
     // The sender lives as long as `shared`.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    let _ = phase
+        .wait_for(|phase| *phase != ShutdownPhase::Serving)
+        .await;
     guest.peer.first_request().await;
 }
 
@@ -132,7 +134,7 @@ async fn answer(
 ) -> Result<Response<Counted>, Infallible> {
     let in_flight = shared.peers.begin(&peer);
     let version = request.version();
-    let mut response = if shared.phase() == Phase::Closing {
+    let mut response = if shared.phase() == ShutdownPhase::Closing {
         elsewhere()
     } else {
         shared
@@ -141,7 +143,7 @@ async fn answer(
             .oneshot(request.map(Body::new))
             .await?
     };
-    if version < Version::HTTP_2 && shared.phase() != Phase::Serving {
+    if version < Version::HTTP_2 && shared.phase() != ShutdownPhase::Serving {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

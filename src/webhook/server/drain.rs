@@ -40,7 +40,7 @@ pub struct Drain {
 
 /// How far leaving has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ShutdownPhase {
     /// Not at all.
     Serving,
     /// Still answering, and asking clients to connect anew.
@@ -68,11 +68,11 @@ impl Drain {
     pub(super) async fn leave(
         &self,
         stop: impl Future<Output = ()>,
-        phase: &watch::Sender<Phase>,
+        phase: &watch::Sender<ShutdownPhase>,
         peers: &Peers,
     ) {
         stop.await;
-        phase.send_replace(Phase::LameDuck);
+        phase.send_replace(ShutdownPhase::LameDuck);
         let told = Instant::now();
         loop {
             let end = self.end(told, peers.last_request());
@@ -81,7 +81,7 @@ impl Drain {
             }
             sleep_until(end).await;
         }
-        phase.send_replace(Phase::Closing);
+        phase.send_replace(ShutdownPhase::Closing);
     }
 
     /// When nobody comes any more, if no request follows this last one.

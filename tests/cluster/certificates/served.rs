@@ -11,7 +11,7 @@ use forestall::lookup::live::Live;
 use forestall::object_name::ObjectName;
 use forestall::report::metrics::{CertificateLabel, Metrics, ResultLabel};
 use forestall::tls::Certificates;
-use forestall::webhook::server::{Limits, Server};
+use forestall::webhook::server::{ConnectionLimits, Server};
 use forestall::webhook::{self, Webhook};
 use kube::Client;
 use kube::config::AuthInfo;
@@ -44,7 +44,7 @@ impl Replica {
             listener,
             router: router(&metrics),
             tls: Some(certificates.server_config().unwrap()),
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
             metrics: Some(Arc::clone(&metrics)),
         };
         tokio::spawn(server.run(std::future::pending()));
@@ -84,7 +84,7 @@ fn router(metrics: &Arc<Metrics>) -> Router {
         argocd_version: None,
     };
     let guard = Guard::new(config, lookup).unwrap();
-    let webhook = Webhook::new(guard, Arc::clone(metrics), webhook::Limits::default());
+    let webhook = Webhook::new(guard, Arc::clone(metrics), webhook::ReviewLimits::default());
     webhook::router(Arc::new(webhook))
 }
 

@@ -71,6 +71,13 @@ fn schema() -> String {
         "description": own["$defs"]["ArgoCdSettings"]["properties"]["version"]["description"],
         "type": ["string", "null"],
     });
+    // A guardrail that does not exist is named by templates/validate.yaml, with all that do.
+    let rules = own["$defs"]
+        .as_object_mut()
+        .unwrap()
+        .remove("Rules")
+        .unwrap();
+    schema["properties"]["rules"] = json!({"type": "object", "properties": rules["properties"]});
     schema["definitions"] = own["$defs"].take();
     format!("{schema:#}\n")
 }

@@ -80,7 +80,7 @@ fn guardrails_that_do_not_exist_are_named() {
     );
     refused(
         &[r#"rules={"missing-image": {"known": []}}"#],
-        &["rules.missing-image.known", "refuseLikely"],
+        &["/rules/missing-image", "'known' not allowed"],
     );
 }
 

@@ -126,24 +126,29 @@ fn mistakes_in_evidence_are_named_with_place_and_cure() {
         ),
         ("tags: {nginx:1: [1]}\n", "e.yaml:1:17", "without a tag"),
         (
-            "memory:\n- {limit: 512MB}\n",
-            "e.yaml:2:11",
-            "memory[0].limit \"512MB\"",
+            "memory:\n- {limit: 512MB, outcome: survived}\n",
+            "e.yaml:2:3",
+            "memory[0]: limit \"512MB\"",
         ),
         (
-            "memory:\n- {image: A}\n",
-            "e.yaml:2:11",
-            "memory[0].image \"A\"",
+            "memory:\n- {limit: 1Gi, outcome: survived, image: A}\n",
+            "e.yaml:2:3",
+            "memory[0]: image \"A\"",
         ),
         (
-            "memory:\n- {times: often}\n",
-            "e.yaml:2:11",
+            "memory:\n- {limit: 1Gi, outcome: survived, times: often}\n",
+            "e.yaml:2:3",
             "write a whole number",
         ),
         (
-            "memory:\n- {owner: web}\n",
-            "e.yaml:2:11",
+            "memory:\n- {limit: 1Gi, outcome: survived, owner: web}\n",
+            "e.yaml:2:3",
             "such as Deployment/web",
+        ),
+        (
+            "memory:\n- {outcome: survived}\n",
+            "e.yaml:2:3",
+            "memory[0]: limit is missing; write the limit seen",
         ),
         (
             "memory:\n- {outcome: died}\n",
@@ -174,7 +179,7 @@ fn case_77_mistakes_in_the_configuration_are_named_with_place_and_cure() {
     for (text, complaint) in [
         (
             "mode: enforce\nrules:\n  missing-images: {}\n",
-            "c.yaml:3:19: rules: there is no guardrail \"missing-images\"; did you mean missing-image?\n",
+            "c.yaml:3:3: rules: there is no guardrail \"missing-images\"; did you mean missing-image?\n",
         ),
         (
             "mode: enforced\n",

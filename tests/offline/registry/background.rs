@@ -1,7 +1,7 @@
 //! What the leader asks by itself, beside reviews.
 
-use forestall::lookup::registry::credentials::PodCredentials;
-use forestall::review::Door;
+use forestall::registry::Urgency;
+use forestall::registry::credentials::PodCredentials;
 
 use super::*;
 
@@ -9,7 +9,11 @@ use super::*;
 async fn probe_behind(client: &RegistryClient, image: &str) -> String {
     let (pod, by) = (PodCredentials::default(), Instant::now() + PATIENCE);
     let image = reference(image);
-    told(client.probe_for(&image, &pod, Door::Cluster, by).await)
+    told(
+        client
+            .probe_for(&image, &pod, Urgency::Background, by)
+            .await,
+    )
 }
 
 #[tokio::test]

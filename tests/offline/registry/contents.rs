@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use forestall::evidence::ImagePlatforms;
-use forestall::lookup::registry::credentials::PodCredentials;
-use forestall::lookup::registry::{ImageContent, Part};
-use forestall::review::Door;
+use forestall::registry::Urgency;
+use forestall::registry::credentials::PodCredentials;
+use forestall::registry::{ImageContent, Part};
 use serde_json::json;
 
 use super::super::registry_server::Registry;
@@ -101,10 +101,10 @@ fn asked(registry: &Scripted) -> Vec<String> {
     asked.collect()
 }
 
-async fn content(client: &RegistryClient, image: &str, part: Part, door: Door) -> String {
+async fn content(client: &RegistryClient, image: &str, part: Part, urgency: Urgency) -> String {
     let by = Instant::now() + PATIENCE;
     let (image, pod) = (reference(image), PodCredentials::default());
-    match client.content_for(&image, part, &pod, door, by).await {
+    match client.content_for(&image, part, &pod, urgency, by).await {
         Ok(ImageContent::Platforms(ImagePlatforms::Any)) => "any".to_owned(),
         Ok(ImageContent::Platforms(ImagePlatforms::Only(platforms))) => {
             let words: Vec<_> = platforms.iter().map(ToString::to_string).collect();
@@ -117,19 +117,19 @@ async fn content(client: &RegistryClient, image: &str, part: Part, door: Door) -
 }
 
 async fn platforms(client: &RegistryClient, image: &str) -> String {
-    content(client, image, Part::Platforms, Door::Admission).await
+    content(client, image, Part::Platforms, Urgency::Immediate).await
 }
 
 /// As `check` asks, which waits.
 async fn env(client: &RegistryClient, image: &str) -> String {
-    content(client, image, Part::Config, Door::Files).await
+    content(client, image, Part::Config, Urgency::Patient).await
 }
 
 /// As reviews ask, again and again until it is there.
 async fn env_at_last(client: &RegistryClient, image: &str) -> String {
     let by = Instant::now() + PATIENCE;
     loop {
-        let env = content(client, image, Part::Config, Door::Admission).await;
+        let env = content(client, image, Part::Config, Urgency::Immediate).await;
         if !env.ends_with("being fetched") {
             return env;
         }
@@ -215,7 +215,7 @@ async fn a_review_does_not_wait_for_a_configuration_and_the_next_one_has_it() {
     store.image("A=1");
     let registry = store.serve().await;
     let client = client_of(&registry.url());
-    let first = content(&client, IMAGE, Part::Config, Door::Admission).await;
+    let first = content(&client, IMAGE, Part::Config, Urgency::Immediate).await;
     assert_eq!(
         first,
         "registry.test: the configuration of the image is being fetched"
@@ -223,10 +223,10 @@ async fn a_review_does_not_wait_for_a_configuration_and_the_next_one_has_it() {
     assert_eq!(env_at_last(&client, IMAGE).await, "A=1");
     // The leader waits: nobody waits for it.
     let leader = client_of(&registry.url());
-    let told = content(&leader, IMAGE, Part::Config, Door::Cluster).await;
+    let told = content(&leader, IMAGE, Part::Config, Urgency::Background).await;
     assert_eq!(told, "A=1");
     let other_tag = "registry.test/team/app:v2";
-    let first = content(&client, other_tag, Part::Config, Door::Admission).await;
+    let first = content(&client, other_tag, Part::Config, Urgency::Immediate).await;
     assert_eq!(first, "A=1");
     assert_eq!(
         asked(&registry),
@@ -249,7 +249,7 @@ async fn a_hundred_reviews_at_once_are_one_fetch() {
     let image = format!("registry.test/team/app@{digest}");
     let registry = store.serve().await;
     let client = client_of(&registry.url());
-    let reviews = (0..100).map(|_| content(&client, &image, Part::Config, Door::Admission));
+    let reviews = (0..100).map(|_| content(&client, &image, Part::Config, Urgency::Immediate));
     for first in futures::future::join_all(reviews).await {
         assert!(first.ends_with("is being fetched"), "{first}");
     }

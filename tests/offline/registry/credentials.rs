@@ -7,7 +7,8 @@ use forestall::evidence::{PullSecretState, PullSecretsOf, Puller, Questions};
 use forestall::lookup::Lookup as _;
 use forestall::lookup::cluster::{ClusterView, Patience};
 use forestall::lookup::live::Live;
-use forestall::lookup::registry::credentials::{
+use forestall::registry::Urgency;
+use forestall::registry::credentials::{
     DockerConfig, Keyring, Origin, OwnCredentials, PodCredentials,
 };
 use forestall::review::Door;
@@ -57,7 +58,7 @@ fn nobody() -> PodCredentials {
 async fn probe_for(client: &RegistryClient, pod: &PodCredentials) -> Result<ImageState, Unknown> {
     let by = Instant::now() + PATIENCE;
     client
-        .probe_for(&reference(IMAGE), pod, Door::Admission, by)
+        .probe_for(&reference(IMAGE), pod, Urgency::Immediate, by)
         .await
 }
 
@@ -468,7 +469,9 @@ fn credentials_that_cannot_be_used_name_the_key_and_the_cure() {
         ),
     ] {
         let config = Config::parse("forestall.yaml", config).unwrap();
-        let error = OwnCredentials::read(&config).unwrap_err().to_string();
+        let error = OwnCredentials::read(&config.registry())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(&expected), "{error}");
         assert!(!error.contains("c2VjcmV0"));
     }
@@ -577,7 +580,7 @@ async fn registry_cases_32_to_40_a_real_registry_with_tokens_opens_what_the_user
         let image = reference(&format!("registry.test/{path}:v1"));
         let ask = async |pod: PodCredentials| {
             let by = Instant::now() + PATIENCE;
-            told(client.probe_for(&image, &pod, Door::Admission, by).await)
+            told(client.probe_for(&image, &pod, Urgency::Immediate, by).await)
         };
         assert_eq!(ask(nobody()).await, strangers);
         assert_eq!(ask(with("robot", "Secret")).await, "missing Tag [v2]");

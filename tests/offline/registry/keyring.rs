@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use forestall::lookup::registry::credentials::{DockerConfig, Keyring, Origin};
+use forestall::registry::credentials::{DockerConfig, Keyring, Origin};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};

@@ -38,7 +38,7 @@ impl Plugin {
             providers.display(),
         );
         let config = Config::parse("forestall.yaml", &config).unwrap();
-        let client = RegistryClient::new(&config, Arc::default());
+        let client = RegistryClient::new(&config.registry(), Arc::new(Metrics::default()));
         Self {
             folder,
             client: client.unwrap(),

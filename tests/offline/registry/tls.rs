@@ -93,7 +93,8 @@ fn a_file_of_certificates_that_cannot_be_used_is_named() {
         let path = path.display();
         let yaml = format!("registries: {{a.test: {{mirrors: [{{url: b.test, ca: '{path}'}}]}}}}");
         let config = Config::parse("config.yaml", &yaml).unwrap();
-        let error = RegistryClient::new(&config, Arc::default()).unwrap_err();
+        let error =
+            RegistryClient::new(&config.registry(), Arc::new(Metrics::default())).unwrap_err();
         let text = error.to_string();
         let place = format!("registries.a.test.mirrors[0].ca: {path}: ");
         assert!(text.starts_with(&place) && text.contains(problem), "{text}");

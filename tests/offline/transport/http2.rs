@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forestall::webhook::server::Limits;
+use forestall::webhook::server::ConnectionLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
@@ -36,7 +36,7 @@ async fn flood(client: Client, mut next: impl FnMut() -> Vec<u8>) -> (usize, Vec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_14_rapid_resets_end_the_connection() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.connect(&["h2"]).await.unwrap();
     client.0.write_all(&frames::hello()).await.unwrap();
     let mut stream = 1;
@@ -58,7 +58,7 @@ async fn case_14_rapid_resets_end_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_14_an_endless_header_ends_the_connection() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.connect(&["h2"]).await.unwrap();
     client.0.write_all(&frames::hello()).await.unwrap();
     client
@@ -76,9 +76,9 @@ async fn case_14_an_endless_header_ends_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_14_an_idle_http2_connection_is_not_kept_alive_by_pings() {
-    let host = Host::start(Limits {
+    let host = Host::start(ConnectionLimits {
         idle: Duration::from_secs(1),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     })
     .await;
     let mut client = host.connect(&["h2"]).await.unwrap();

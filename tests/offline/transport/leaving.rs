@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forestall::webhook::server::{Drain, Limits};
+use forestall::webhook::server::{ConnectionLimits, Drain};
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -13,8 +13,8 @@ use tokio_rustls::TlsConnector;
 use super::{Client, Host, PATIENCE, frames, until};
 
 /// A drain that a test can wait for.
-fn short() -> Limits {
-    Limits {
+fn short() -> ConnectionLimits {
+    ConnectionLimits {
         drain: Drain {
             lame_duck: Duration::from_millis(1500),
             quiet: Duration::from_millis(300),
@@ -22,7 +22,7 @@ fn short() -> Limits {
             last_call: Duration::from_millis(1500),
             finish: Duration::from_secs(20),
         },
-        ..Limits::default()
+        ..ConnectionLimits::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forestall::webhook::server::Limits;
+use forestall::webhook::server::ConnectionLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -10,7 +10,7 @@ use super::{Host, PATIENCE, allow_open_files, frames, rest, until};
 
 #[tokio::test]
 async fn case_05_a_body_beyond_the_cap_is_refused_before_all_of_it_is_read() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let client = host.client().await;
     let (reading, mut writing) = tokio::io::split(client.0);
     let sent = tokio::spawn(async move {
@@ -37,7 +37,7 @@ async fn case_05_a_body_beyond_the_cap_is_refused_before_all_of_it_is_read() {
 
 #[tokio::test]
 async fn case_06_a_body_shorter_than_its_length_is_closed() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.client().await;
     client
         .send("POST /size HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nabc")
@@ -54,7 +54,7 @@ async fn case_06_a_body_shorter_than_its_length_is_closed() {
 
 #[tokio::test]
 async fn case_07_chunks_beyond_the_cap_are_refused() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.client().await;
     client
         .send("POST /capped HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -70,9 +70,9 @@ async fn case_07_chunks_beyond_the_cap_are_refused() {
 
 #[tokio::test]
 async fn case_10_a_slow_header_is_closed_and_others_are_unaffected() {
-    let host = Host::start(Limits {
+    let host = Host::start(ConnectionLimits {
         idle: Duration::from_secs(1),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     })
     .await;
     let client = host.client().await;
@@ -101,7 +101,7 @@ async fn case_10_a_slow_header_is_closed_and_others_are_unaffected() {
 
 #[test]
 fn case_10_and_19_a_connection_may_be_idle_for_more_than_90_s_and_a_header_takes_less_than_120_s() {
-    let Limits { idle, .. } = Limits::default();
+    let ConnectionLimits { idle, .. } = ConnectionLimits::default();
     assert!(idle > Duration::from_secs(95));
     // What is left is for the goodbye.
     assert!(idle <= Duration::from_secs(119));
@@ -109,9 +109,9 @@ fn case_10_and_19_a_connection_may_be_idle_for_more_than_90_s_and_a_header_takes
 
 #[tokio::test]
 async fn case_12_a_stalled_handshake_is_dropped() {
-    let host = Host::start(Limits {
+    let host = Host::start(ConnectionLimits {
         handshake: Duration::from_millis(500),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     })
     .await;
     // One says nothing, the other begins a record and stops.
@@ -122,12 +122,15 @@ async fn case_12_a_stalled_handshake_is_dropped() {
     rest(&mut silent).await;
     rest(&mut stalled).await;
     until(|| host.metrics.handshake_failures.get() == 2).await;
-    assert_eq!(Limits::default().handshake, Duration::from_secs(10));
+    assert_eq!(
+        ConnectionLimits::default().handshake,
+        Duration::from_secs(10)
+    );
 }
 
 #[tokio::test]
 async fn a_probe_of_the_port_is_no_failed_handshake() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     drop(host.tcp().await);
     host.serves().await;
     until(|| host.metrics.connections.get() == 0).await;
@@ -138,8 +141,8 @@ async fn a_probe_of_the_port_is_no_failed_handshake() {
 async fn case_13_ten_thousand_idle_connections_do_not_keep_the_api_server_out() {
     const CROWD: usize = 10_000;
     allow_open_files(CROWD + 5_000);
-    let host = Host::start(Limits::default()).await;
-    let most = Limits::default().connections;
+    let host = Host::start(ConnectionLimits::default()).await;
+    let most = ConnectionLimits::default().connections;
     let mut api_server = host.client().await;
     api_server.get("/").await;
     let mut crowd = Vec::with_capacity(CROWD);
@@ -157,9 +160,9 @@ async fn case_13_ten_thousand_idle_connections_do_not_keep_the_api_server_out() 
 
 #[tokio::test]
 async fn case_13_when_all_are_busy_a_new_connection_is_turned_away() {
-    let host = Host::start(Limits {
+    let host = Host::start(ConnectionLimits {
         connections: 1,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     })
     .await;
     let mut client = host.client().await;
@@ -179,7 +182,7 @@ async fn case_13_when_all_are_busy_a_new_connection_is_turned_away() {
 
 #[tokio::test]
 async fn case_15_clients_of_either_protocol_are_served() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let (pem, url) = (
         std::fs::read(host.pki.path("ca.crt")).unwrap(),
         format!("https://localhost:{}/", host.port),
@@ -206,7 +209,7 @@ async fn case_15_clients_of_either_protocol_are_served() {
 
 #[tokio::test]
 async fn case_16_plain_http_on_the_tls_port_is_closed() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut plain = host.tcp().await;
     plain
         .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -220,7 +223,7 @@ async fn case_16_plain_http_on_the_tls_port_is_closed() {
 
 #[tokio::test]
 async fn case_17_a_client_that_breaks_off_stops_its_work() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     for alpn in ["http/1.1", "h2"] {
         let mut client = host.connect(&[alpn]).await.unwrap();
         if alpn == "h2" {
@@ -243,7 +246,7 @@ async fn case_17_a_client_that_breaks_off_stops_its_work() {
 
 #[tokio::test]
 async fn case_18_pipelined_requests_are_answered_in_order() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.client().await;
     let requests: Vec<String> = (1..=20)
         .map(|length| {
@@ -259,9 +262,9 @@ async fn case_18_pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn case_19_a_connection_is_used_again_after_a_pause_within_the_limit() {
-    let host = Host::start(Limits {
+    let host = Host::start(ConnectionLimits {
         idle: Duration::from_secs(2),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     })
     .await;
     let mut client = host.client().await;
@@ -278,7 +281,7 @@ async fn case_19_a_connection_is_used_again_after_a_pause_within_the_limit() {
 
 #[tokio::test]
 async fn case_21_duplicate_headers_and_100_continue_do_no_harm() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.client().await;
     client
         .send(
@@ -307,7 +310,7 @@ async fn case_21_duplicate_headers_and_100_continue_do_no_harm() {
 
 #[tokio::test]
 async fn a_header_beyond_the_buffer_is_refused() {
-    let host = Host::start(Limits::default()).await;
+    let host = Host::start(ConnectionLimits::default()).await;
     let mut client = host.client().await;
     let long = "a".repeat(200 * 1024);
     client

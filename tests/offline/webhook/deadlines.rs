@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use forestall::config::{Config, Mode};
 use forestall::guard::Guard;
 use forestall::review::Review;
-use forestall::rules::catalogue::Entry;
-use forestall::webhook::Limits;
+use forestall::rules::Meta;
+use forestall::webhook::ReviewLimits;
 use serde_json::json;
 
-use super::support::{Door, Table, create, deployment, entry, finding, findings, guardrail, pod};
+use super::support::{Door, Table, create, deployment, finding, findings, guardrail, meta, pod};
 
-static LOOPS: Entry = entry("test-loops", false);
+static LOOPS: Meta = meta("test-loops", false);
 
 /// Ends the loops at the end of a test, so that its runtime can end.
 struct Loops(Arc<AtomicBool>);
@@ -38,9 +38,9 @@ fn looping() -> (Door, Loops) {
         mode: Some(Mode::Enforce),
         ..Config::default()
     };
-    let limits = Limits {
+    let limits = ReviewLimits {
         validate_time: Duration::from_secs(2),
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let guard = Guard::with(config, vec![guardrail(&LOOPS, judge)], Table::default());
     (Door::limited(guard, limits), Loops(ended))
@@ -104,9 +104,9 @@ async fn case_74_even_on_a_runtime_of_one_thread() {
 
 #[tokio::test]
 async fn facts_that_come_late_are_unknown_and_the_rest_is_judged() {
-    let limits = Limits {
+    let limits = ReviewLimits {
         validate_time: Duration::from_secs(2),
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let slow = Table {
         delay: Duration::from_mins(1),
@@ -165,9 +165,9 @@ async fn the_timeout_of_the_api_server_is_kept_with_a_margin() {
 
 #[tokio::test]
 async fn what_cannot_be_understood_as_a_timeout_leaves_the_configured_one() {
-    let limits = Limits {
+    let limits = ReviewLimits {
         validate_time: Duration::from_millis(600),
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let slow = Table {
         delay: Duration::from_mins(1),
@@ -214,9 +214,9 @@ async fn reviews_that_fill_the_places_of_large_ones_leave_the_usual_alone() {
 
 #[tokio::test]
 async fn a_client_that_leaves_gives_its_place_back() {
-    let limits = Limits {
+    let limits = ReviewLimits {
         reviews_in_flight: 1,
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let slow = Table {
         delay: Duration::from_millis(200),

@@ -1,5 +1,6 @@
 //! Reviews of images, with the real registry client behind the webhook.
 
+use forestall::report::metrics::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use forestall::config::Config;
 use forestall::guard::Guard;
 use forestall::lookup::live::Live;
-use forestall::lookup::registry::RegistryClient;
+use forestall::registry::RegistryClient;
 use serde_json::{Value, json};
 
 use super::super::scripted::{Asked, Reply, Scripted};
@@ -25,7 +26,7 @@ fn door(registry: &Scripted) -> Door<Live> {
     let config = Config::parse("config.yaml", &yaml).unwrap();
     let lookup = Live {
         registry: Some(Arc::new(
-            RegistryClient::new(&config, Arc::default()).unwrap(),
+            RegistryClient::new(&config.registry(), Arc::new(Metrics::default())).unwrap(),
         )),
         cluster: None,
         argocd_version: None,

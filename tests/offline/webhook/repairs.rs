@@ -1,25 +1,24 @@
 //! Cases 51, 63 to 65, 68 to 70, 72: what is patched, and what never is. Cases 66 and 71 are
 //! properties; see tests/offline/patches.rs.
 
-use forestall::config::{Guardrail, Mode};
+use forestall::config::Mode;
 use forestall::review::Review;
+use forestall::rules::Guardrail;
 use forestall::rules::Judgement;
-use forestall::rules::catalogue::Entry;
+use forestall::rules::Meta;
 use serde_json::{Value, json};
 
 use super::support::{
-    Answer, Door, create, deployment, entry, finding, findings, guardrail, pod, repair, review_of,
+    Answer, Door, create, deployment, finding, findings, guardrail, meta, pod, repair, review_of,
 };
 
-static REPAIRS: Entry = entry("test-repairs", true);
+static REPAIRS: Meta = meta("test-repairs", true);
 
 /// A guardrail that gives this patch as long as the object lacks what is at the pointer.
-fn repairing(entry: &'static Entry, lacks: &'static str, patch: Value) -> Guardrail {
-    guardrail(entry, move |review: &Review| {
-        match review.root().at(lacks) {
-            Some(_) => Judgement::default(),
-            None => findings([repair(lacks, patch.clone())]),
-        }
+fn repairing(meta: &'static Meta, lacks: &'static str, patch: Value) -> Guardrail {
+    guardrail(meta, move |review: &Review| match review.root().at(lacks) {
+        Some(_) => Judgement::default(),
+        None => findings([repair(lacks, patch.clone())]),
     })
 }
 
@@ -125,8 +124,8 @@ async fn case_63_a_patch_that_makes_another_object_is_dropped() {
 
 #[tokio::test]
 async fn case_64_two_patches_at_one_path_end_alike_in_any_order() {
-    static FIRST: Entry = entry("test-first", true);
-    static SECOND: Entry = entry("test-second", true);
+    static FIRST: Meta = meta("test-first", true);
+    static SECOND: Meta = meta("test-second", true);
     let first = || {
         repairing(
             &FIRST,
@@ -241,7 +240,7 @@ async fn case_72_a_huge_patch_is_dropped() {
 
 #[tokio::test]
 async fn a_refusal_has_no_patch() {
-    static REFUSES: Entry = entry("test-refuses", false);
+    static REFUSES: Meta = meta("test-refuses", false);
     let refuses = guardrail(&REFUSES, |_: &Review| findings([finding("a", "b")]));
     let patch = json!([{"op": "add", "path": "/spec/a", "value": 1}]);
     let door = Door::of(

@@ -10,7 +10,7 @@ use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
 use forestall::config::{Config, Mode};
 use forestall::guard::Guard;
-use forestall::webhook::Limits;
+use forestall::webhook::ReviewLimits;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
@@ -125,9 +125,9 @@ async fn case_06_a_body_shorter_than_it_said_is_a_bad_request() {
 
 #[tokio::test]
 async fn case_07_a_chunked_body_ends_at_the_cap() {
-    let limits = Limits {
+    let limits = ReviewLimits {
         body_bytes: 10_000,
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let door = Door::limited(
         Guard::new(Config::default(), Table::default()).unwrap(),
@@ -195,10 +195,10 @@ async fn case_09_an_update_of_12_mb_is_judged() {
 
 #[tokio::test]
 async fn case_11_a_body_that_trickles_in_is_given_up() {
-    assert_eq!(Limits::default().body_time, Duration::from_secs(10));
-    let limits = Limits {
+    assert_eq!(ReviewLimits::default().body_time, Duration::from_secs(10));
+    let limits = ReviewLimits {
         body_time: Duration::from_millis(300),
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let door = Door::limited(
         Guard::new(Config::default(), Table::default()).unwrap(),
@@ -216,9 +216,9 @@ async fn case_11_a_body_that_trickles_in_is_given_up() {
 
 #[tokio::test]
 async fn case_20_what_is_too_much_is_shed_at_once_and_without_retry_after() {
-    let limits = Limits {
+    let limits = ReviewLimits {
         reviews_in_flight: 1,
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let slow = Table {
         delay: Duration::from_millis(500),
@@ -241,9 +241,9 @@ async fn case_20_what_is_too_much_is_shed_at_once_and_without_retry_after() {
 async fn case_20_the_memory_in_flight_is_bounded_and_given_back() {
     let review = create(&deployment("1Gi")).to_string();
     // It takes some 16 KiB, most of it for what may be said of its texts.
-    let limits = Limits {
+    let limits = ReviewLimits {
         memory: 24 << 10,
-        ..Limits::default()
+        ..ReviewLimits::default()
     };
     let slow = Table {
         delay: Duration::from_millis(500),
@@ -277,7 +277,7 @@ async fn case_20_the_memory_in_flight_is_bounded_and_given_back() {
 async fn what_could_never_be_judged_within_the_memory_is_admitted_and_said() {
     let door = Door::limited(
         Guard::new(Config::default(), Table::default()).unwrap(),
-        Limits::for_memory(32 << 20),
+        ReviewLimits::for_memory(32 << 20),
     );
     // Two values of 16 bytes in four characters, so 512 KiB of them take 4 MiB, and what may be said of
     // their texts 8 MiB.
@@ -294,14 +294,14 @@ async fn what_could_never_be_judged_within_the_memory_is_admitted_and_said() {
 
 #[test]
 fn the_limits_follow_the_memory_limit() {
-    assert_eq!(Limits::for_memory(256 << 20), Limits::default());
-    let small = Limits::for_memory(64 << 20);
+    assert_eq!(ReviewLimits::for_memory(256 << 20), ReviewLimits::default());
+    let small = ReviewLimits::for_memory(64 << 20);
     assert_eq!((small.memory, small.body_bytes), (32 << 20, 24 << 20));
-    assert_eq!(Limits::for_memory(usize::MAX).memory, 1 << 30);
-    let peers = forestall::webhook::server::Limits::for_memory;
+    assert_eq!(ReviewLimits::for_memory(usize::MAX).memory, 1 << 30);
+    let peers = forestall::webhook::server::ConnectionLimits::for_memory;
     assert_eq!(
         peers(256 << 20),
-        forestall::webhook::server::Limits::default()
+        forestall::webhook::server::ConnectionLimits::default()
     );
     assert_eq!(peers(64 << 20).connections, 630);
 }

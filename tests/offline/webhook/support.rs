@@ -8,15 +8,15 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine;
-use forestall::config::{Config, Guardrail, Mode, NamespaceLabel};
+use forestall::config::{Config, Mode, NamespaceLabel};
 use forestall::evidence::{Evidence, Questions, Unknown};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
 use forestall::review::{self, Review, WatchedKind};
-use forestall::rules::catalogue::Entry;
+use forestall::rules::Guardrail;
 use forestall::rules::{Certainty, Finding, Judgement, Meta, Rule};
-use forestall::webhook::{Limits, Webhook, router};
+use forestall::webhook::{ReviewLimits, Webhook, router};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -55,20 +55,16 @@ pub const DEPLOYMENT: WatchedKind = WatchedKind::namespaced("apps", "Deployment"
 pub const EXTERNAL_SECRET: WatchedKind =
     WatchedKind::namespaced("external-secrets.io", "ExternalSecret", "externalsecrets");
 
-/// A catalogue entry for a guardrail of a test.
-pub const fn entry(name: &'static str, repairs: bool) -> Entry {
-    Entry {
-        meta: Meta {
-            name,
-            summary: "a guardrail of a test",
-            incident: "none",
-            watches: &[POD, DEPLOYMENT, EXTERNAL_SECRET],
-            repairs,
-            reads: &[],
-            settings: &[],
-            page: "",
-        },
-        build: |_| Err("it is made by the test".to_owned()),
+/// What a guardrail of a test is.
+pub const fn meta(name: &'static str, repairs: bool) -> Meta {
+    Meta {
+        name,
+        summary: "a guardrail of a test",
+        incident: "none",
+        watches: &[POD, DEPLOYMENT, EXTERNAL_SECRET],
+        repairs,
+        reads: &[],
+        page: "",
     }
 }
 
@@ -84,12 +80,12 @@ where
 }
 
 /// A guardrail that judges by a function.
-pub fn guardrail<F>(entry: &'static Entry, judge: F) -> Guardrail
+pub fn guardrail<F>(meta: &'static Meta, judge: F) -> Guardrail
 where
     F: Fn(&Review) -> Judgement + Send + Sync + std::panic::RefUnwindSafe + 'static,
 {
     Guardrail {
-        entry,
+        meta,
         rule: Box::new(Judges(judge)),
     }
 }
@@ -104,7 +100,7 @@ pub fn finding(item: &str, value: &str) -> Finding {
         magnitude: None,
         message: format!("{item} has {value:?}"),
         help: "write something else".to_owned(),
-        fix: None,
+        response: forestall::rules::Response::Refuse,
     }
 }
 
@@ -119,7 +115,7 @@ pub fn findings(findings: impl IntoIterator<Item = Finding>) -> Judgement {
 pub fn repair(item: &str, patch: Value) -> Finding {
     Finding {
         certainty: Certainty::Likely,
-        fix: Some(serde_json::from_value(patch).unwrap()),
+        response: forestall::rules::Response::Repair(serde_json::from_value(patch).unwrap()),
         ..finding(item, "nothing")
     }
 }
@@ -205,10 +201,10 @@ pub struct Door<L = Table> {
 
 impl<L: Lookup + 'static> Door<L> {
     pub fn new(guard: Guard<L>) -> Self {
-        Self::limited(guard, Limits::default())
+        Self::limited(guard, ReviewLimits::default())
     }
 
-    pub fn limited(guard: Guard<L>, limits: Limits) -> Self {
+    pub fn limited(guard: Guard<L>, limits: ReviewLimits) -> Self {
         let metrics = Arc::new(Metrics::default());
         let webhook = Arc::new(Webhook::new(guard, metrics.clone(), limits));
         Self {
@@ -262,9 +258,9 @@ impl Door {
     /// The same with time for large reviews: an unoptimized build takes seconds for one, and how fast a
     /// build is, is measured elsewhere.
     pub fn of_catalogue_with_time() -> Self {
-        let limits = Limits {
+        let limits = ReviewLimits {
             validate_time: Duration::from_mins(1),
-            ..Limits::default()
+            ..ReviewLimits::default()
         };
         let guard = Guard::new(Config::default(), Table::default()).unwrap();
         Self::limited(guard, limits)
@@ -281,7 +277,7 @@ impl Door {
 
     /// A guardrail that finds something in every object, under this mode.
     pub fn that_objects(mode: Mode) -> Self {
-        static OBJECTS: Entry = entry("test-objects", false);
+        static OBJECTS: Meta = meta("test-objects", false);
         let judge = |_: &Review| findings([finding("the object", "anything")]);
         Self::of(mode, vec![guardrail(&OBJECTS, judge)])
     }

@@ -10,18 +10,18 @@ use forestall::guard::Guard;
 use forestall::lookup::Lookup;
 use forestall::report::metrics::Metrics;
 use forestall::review::{self, Review};
-use forestall::rules::catalogue::Entry;
-use forestall::webhook::{Limits, Webhook, router};
+use forestall::rules::Meta;
+use forestall::webhook::{ReviewLimits, Webhook, router};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::support::{
-    Door, Table, UID, create, deployment, entry, finding, findings, guardrail, post,
+    Door, Table, UID, create, deployment, finding, findings, guardrail, meta, post,
 };
 
-static PANICS: Entry = entry("test-panics", false);
-static OBJECTS: Entry = entry("test-objects", false);
+static PANICS: Meta = meta("test-panics", false);
+static OBJECTS: Meta = meta("test-objects", false);
 
 #[tokio::test]
 async fn case_73_a_guardrail_that_panics_abstains_and_the_others_judge() {
@@ -192,8 +192,8 @@ impl Lookup for Flips {
 
 #[tokio::test]
 async fn case_79_one_review_is_judged_by_one_label() {
-    static OTHER: Entry = entry("test-other", false);
-    let judge = |entry| guardrail(entry, |_: &Review| findings([finding("a", "b")]));
+    static OTHER: Meta = meta("test-other", false);
+    let judge = |meta| guardrail(meta, |_: &Review| findings([finding("a", "b")]));
     let guard = Guard::with(
         Config::default(),
         vec![judge(&OBJECTS), judge(&OTHER)],
@@ -202,7 +202,7 @@ async fn case_79_one_review_is_judged_by_one_label() {
     let webhook = Arc::new(Webhook::new(
         guard,
         Arc::new(Metrics::default()),
-        Limits::default(),
+        ReviewLimits::default(),
     ));
     for _ in 0..10 {
         let request = post("/validate", create(&deployment("1Gi")).to_string());

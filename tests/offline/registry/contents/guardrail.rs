@@ -1,13 +1,15 @@
 //! A guardrail that asks what an image says of its process: in a review, and in `check`.
 
-use forestall::config::{Guardrail, Mode};
+use forestall::config::Mode;
 use forestall::evidence::{ConfigOf, Evidence, PlatformsOf, Pull, Questions};
 use forestall::guard::Guard;
 use forestall::lookup::Lookup as _;
 use forestall::lookup::files::{EvidenceFile, Files};
 use forestall::lookup::live::Live;
+use forestall::review::Door;
 use forestall::review::Review;
-use forestall::rules::catalogue::Entry;
+use forestall::rules::Guardrail;
+use forestall::rules::Response;
 use forestall::rules::{Certainty, Finding, Judgement, Meta, Rule};
 use forestall::verdict::{Phase, Verdict};
 use serde_json::Value;
@@ -17,18 +19,14 @@ use super::*;
 /// A guardrail that wants no debugger in production.
 struct NoDebug;
 
-static NO_DEBUG: Entry = Entry {
-    meta: Meta {
-        name: "debug-image",
-        summary: "a guardrail of a test",
-        incident: "none",
-        watches: forestall::review::workload::WORKLOADS,
-        repairs: false,
-        reads: &[],
-        settings: &[],
-        page: "",
-    },
-    build: |_| Ok(Box::new(NoDebug)),
+static NO_DEBUG: Meta = Meta {
+    name: "debug-image",
+    summary: "a guardrail of a test",
+    incident: "none",
+    watches: forestall::review::workload::WORKLOADS,
+    repairs: false,
+    reads: &[],
+    page: "",
 };
 
 fn image_of(review: &Review) -> Option<forestall::image::ImageReference> {
@@ -66,7 +64,7 @@ impl Rule for NoDebug {
                     magnitude: None,
                     message: "is built for debugging".to_owned(),
                     help: "take the other one".to_owned(),
-                    fix: None,
+                    response: Response::Refuse,
                 }],
                 abstained: Vec::new(),
             },
@@ -82,7 +80,7 @@ async fn judged<L: forestall::lookup::Lookup>(lookup: L, door: Door) -> Verdict 
         ..Config::default()
     };
     let guardrail = Guardrail {
-        entry: &NO_DEBUG,
+        meta: &NO_DEBUG,
         rule: Box::new(NoDebug),
     };
     let guard = Guard::with(config, vec![guardrail], lookup);
