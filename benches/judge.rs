@@ -25,7 +25,8 @@ use forestall::webhook::envelope::{Envelope, text_of};
 use forestall::webhook::{self, ReviewLimits, Webhook};
 use http_body_util::BodyExt;
 use jiff::civil::date;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -94,6 +95,53 @@ fn judge(criterion: &mut Criterion) {
     criterion.bench_function("judge", |bencher| bencher.iter(consider));
 }
 
+/// The same review judged by a task on a worker, as `judging/executor.rs` does it with usual reviews,
+/// and on a thread beside the workers, which is the plain way: what the hop there and back costs.
+fn places(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let guard = Arc::new(guard());
+    let review = Arc::new(review(&Arc::new(REVIEW.to_owned())));
+    let today = date(2026, 1, 6);
+    let judged = move || {
+        let (guard, review) = (Arc::clone(&guard), Arc::clone(&review));
+        async move {
+            let by = Instant::now() + Duration::from_secs(1);
+            black_box(guard.consider(&review, Phase::Validate, today, by).await);
+        }
+    };
+    criterion.bench_function("judge on a worker", |bencher| {
+        let judged = judged.clone();
+        bencher.iter_custom(|times| {
+            let judged = judged.clone();
+            let task = runtime.spawn(async move {
+                let began = Instant::now();
+                for _ in 0..times {
+                    judged().await;
+                }
+                began.elapsed()
+            });
+            runtime.block_on(task).expect("a measurement")
+        });
+    });
+    criterion.bench_function("judge beside the workers", |bencher| {
+        let judged = judged.clone();
+        bencher.iter_custom(|times| {
+            let judged = judged.clone();
+            let task = runtime.spawn(async move {
+                let began = Instant::now();
+                for _ in 0..times {
+                    let judged = judged();
+                    let beside = Handle::current();
+                    let beside = spawn_blocking(move || beside.block_on(judged));
+                    beside.await.expect("a judgement");
+                }
+                began.elapsed()
+            });
+            runtime.block_on(task).expect("a measurement")
+        });
+    });
+}
+
 /// The whole router, from request to response: all but TLS and HTTP.
 fn router(criterion: &mut Criterion) {
     let runtime = runtime();
@@ -152,5 +200,5 @@ fn runtime() -> Runtime {
     Runtime::new().expect("a runtime")
 }
 
-criterion_group!(benches, decode, judge, router);
+criterion_group!(benches, decode, judge, places, router);
 criterion_main!(benches);

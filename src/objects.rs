@@ -5,6 +5,7 @@
 //! everything else follows from it: what is watched, what RBAC must allow, and what is kept of the
 //! objects in files.
 
+mod application;
 mod argocd;
 mod config_map;
 mod definition;
@@ -20,11 +21,13 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, LazyLock};
 
+pub use self::application::ArgoCdApplication;
+pub(crate) use self::application::{compares_by_structure, has_compare_option, managed};
 pub(crate) use self::argocd::SERVER_SIDE_DIFF;
 pub use self::argocd::{ArgoCdController, ArgoCdParameters, PARAMETERS};
 pub use self::config_map::{ConfigMapKeys, ValueHash};
 pub use self::definition::Definition;
-pub use self::external_secret::{CreationPolicy, ExternalSecret};
+pub use self::external_secret::{CreationPolicy, ExternalSecret, ListFields};
 pub use self::images::{ImageHash, ImageSet, NodeState, PodImages};
 pub use self::namespace::{MODE_LABEL, NamespaceMode};
 pub use self::references::PodReferences;
@@ -35,6 +38,7 @@ use crate::unknown::Unknown;
 
 /// All projections that can be watched. Each is watched only while a guardrail that reads it is on.
 pub const ROWS: &[&Row] = &[
+    Row::of::<ArgoCdApplication>(),
     Row::of::<ArgoCdController>(),
     Row::of::<ArgoCdParameters>(),
     Row::of::<ConfigMapKeys>(),
@@ -114,6 +118,7 @@ pub(crate) type Projected = Arc<dyn Any + Send + Sync>;
 pub struct Reads {
     row: &'static Row,
     name: Option<&'static str>,
+    is_on_demand: bool,
 }
 
 /// Which object.
@@ -246,6 +251,18 @@ impl Reads {
         Self {
             row: Row::of::<P>(),
             name: None,
+            is_on_demand: false,
+        }
+    }
+
+    /// All objects of a projection, which are watched from the first question on: what only
+    /// `check` asks for costs `serve` nothing.
+    #[must_use]
+    pub const fn on_demand<P: Projection>() -> Self {
+        Self {
+            row: Row::of::<P>(),
+            name: None,
+            is_on_demand: true,
         }
     }
 
@@ -255,12 +272,22 @@ impl Reads {
         Self {
             row: Row::of::<P>(),
             name: Some(name),
+            is_on_demand: false,
         }
     }
 
     /// All objects of a row.
     pub(crate) fn whole(row: &'static Row) -> Self {
-        Self { row, name: None }
+        Self {
+            row,
+            name: None,
+            is_on_demand: false,
+        }
+    }
+
+    /// Whether it is watched only when somebody asks.
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.is_on_demand
     }
 
     /// The row of the projection.

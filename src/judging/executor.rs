@@ -2,7 +2,7 @@
 //!
 //! A hop to another thread and back costs more than it takes to judge a usual review (measured on two
 //! cores: about 20 µs of CPU for `spawn_blocking`, 25 µs for `block_in_place`, under 1 µs for a task
-//! on the same runtime). So a usual review is judged on the runtime's own workers, but never on all
+//! on the same runtime; benches/judge.rs has both ways). So a usual review is judged on the runtime's own workers, but never on all
 //! of them at once: the last one goes on serving, and what comes meanwhile is judged on a few threads
 //! beside. Large reviews always go there, with places of their own.
 //!
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bytes of JSON above which a review is a large one.
 const LARGE: usize = 256 << 10;
@@ -30,9 +30,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// How often the runtime is looked after while reviews are being judged on its workers.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How far off the timer is that [`keep_a_timer`] keeps: less than the deadlines of most reviews.
-const NEAR_TIMER: Duration = Duration::from_secs(1);
 
 /// Why there is no judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +94,6 @@ impl Executor {
         if places > 0 && !keep_awake(Arc::downgrade(&workers), places, runtime) {
             workers.forget_permits(places);
         }
-        tokio::spawn(keep_a_timer(Arc::downgrade(&workers)));
         Self {
             workers,
             usual: Arc::new(Semaphore::new(THREADS)),
@@ -165,17 +161,6 @@ fn keep_awake(workers: Weak<Semaphore>, places: usize, runtime: Handle) -> bool 
     };
     let thread = std::thread::Builder::new().name("forestall-awake".to_owned());
     thread.spawn(look).is_ok()
-}
-
-/// Keeps a timer in the runtime that is nearer than the deadlines of reviews.
-///
-/// A timer that is nearer than all others wakes the worker that waits for sockets and timers on
-/// behalf of all (tokio, `runtime::time::Handle::reregister`). Without this one, many a deadline is
-/// such a timer, and costs a review a system call and a switch of threads.
-async fn keep_a_timer(workers: Weak<Semaphore>) {
-    while workers.strong_count() > 0 {
-        sleep(NEAR_TIMER).await;
-    }
 }
 
 // === impl Awaited ===

@@ -102,13 +102,17 @@ impl ClusterView {
         metrics: Arc<Metrics>,
         config: &Config,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let (on, off): (Vec<_>, Vec<_>) = CATALOGUE
-            .iter()
-            .copied()
-            .partition(|meta: &&Meta| config.may_be_on(meta.name));
-        let [now, later] = [on, off].map(|metas| {
-            let reads = metas.into_iter().flat_map(|meta: &Meta| meta.reads);
-            reads.copied().collect::<Vec<Reads>>()
+        let reads = CATALOGUE.iter().flat_map(|meta: &&Meta| {
+            let is_on = config.may_be_on(meta.name);
+            meta.reads.iter().map(move |reads| (is_on, *reads))
+        });
+        let (now, later): (Vec<_>, Vec<_>) =
+            reads.partition(|(is_on, reads)| *is_on && !reads.is_on_demand());
+        let [now, later] = [now, later].map(|reads| {
+            reads
+                .into_iter()
+                .map(|(_, reads)| reads)
+                .collect::<Vec<_>>()
         });
         Self::watch(client, metrics, &now, &later, Patience::default())
     }

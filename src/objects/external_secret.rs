@@ -1,6 +1,8 @@
 //! Of an ExternalSecret: the Secret that it makes, and the keys that can be known.
 
-use super::{Projection, ReadableKind, Reference, Referent};
+use std::collections::BTreeMap;
+
+use super::{Projection, ReadableKind, Reference, Referent, keyed_hash};
 use crate::review::WatchedKind;
 use crate::tree::Node;
 use crate::unknown::Unknown;
@@ -15,6 +17,18 @@ pub struct ExternalSecret {
     pub creation: CreationPolicy,
     /// The keys that it writes, in order; `None` where only its store knows them.
     pub keys: Option<Box<[Box<str>]>>,
+    /// Which fields the items of its lists write out.
+    pub list_fields: ListFields,
+}
+
+/// Which fields the maps in lists have, without the values: as hashes of paths such as
+/// `.spec.data[].remoteRef`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListFields {
+    /// The maps that there are.
+    maps: Box<[u64]>,
+    /// The fields that all maps of the same path have.
+    everywhere: Box<[u64]>,
 }
 
 /// What an ExternalSecret does to its Secret.
@@ -54,6 +68,7 @@ impl Projection for ExternalSecret {
             secret: target.unwrap_or(own_name).into(),
             creation,
             keys: keys(object),
+            list_fields: ListFields::of(object),
         }))
     }
 
@@ -92,6 +107,56 @@ fn keys(object: Node<'_>) -> Option<Box<[Box<str>]>> {
     keys.sort_unstable();
     keys.dedup();
     Some(keys.into())
+}
+
+// === impl ListFields ===
+
+impl ListFields {
+    fn of(object: Node<'_>) -> Self {
+        let mut counts = BTreeMap::new();
+        if let Some(spec) = object.get("spec") {
+            count(spec, ".spec", false, &mut counts);
+        }
+        let everywhere = counts.iter().flat_map(|(path, (maps, fields))| {
+            let in_all = fields.iter().filter(move |(_, count)| *count == maps);
+            in_all.map(move |(field, _)| keyed_hash(format!("{path}.{field}")))
+        });
+        Self {
+            everywhere: everywhere.collect(),
+            maps: counts.keys().map(keyed_hash).collect(),
+        }
+    }
+
+    /// Whether an item of a list has the map at this path, and not this field of it.
+    #[must_use]
+    pub fn leave_out(&self, map: &str, field: &str) -> bool {
+        self.maps.contains(&keyed_hash(map))
+            && !self
+                .everywhere
+                .contains(&keyed_hash(format!("{map}.{field}")))
+    }
+}
+
+/// How many maps there are at a path, and how many of them have each field.
+type Counts<'t> = BTreeMap<String, (usize, BTreeMap<&'t str, usize>)>;
+
+fn count<'t>(node: Node<'t>, path: &str, in_list: bool, counts: &mut Counts<'t>) {
+    for item in node.items() {
+        count(item, &format!("{path}[]"), true, counts);
+    }
+    if in_list && node.is_map() {
+        let (maps, fields) = counts.entry(path.to_owned()).or_default();
+        *maps += 1;
+        for (field, _) in node.entries() {
+            *fields.entry(field).or_default() += 1;
+        }
+    }
+    for (field, value) in node
+        .entries()
+        .filter(|(_, value)| value.is_map() || value.is_list())
+    {
+        count(value, &format!("{path}.{field}"), in_list, counts);
+    }
 }
 
 #[cfg(test)]
@@ -162,5 +227,20 @@ mod tests {
         ] {
             assert_eq!(keys(&spec), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn an_item_that_leaves_a_field_out_is_seen() {
+        let spec = json!({"data": [
+            {"secretKey": "a", "remoteRef": {"key": "db", "decodingStrategy": "None"}},
+            {"secretKey": "b", "remoteRef": {"key": "db", "decodingStrategy": "None", "version": "2"}},
+        ]});
+        let fields = read(&spec).unwrap().list_fields;
+        let map = ".spec.data[].remoteRef";
+        assert!(fields.leave_out(map, "conversionStrategy"));
+        assert!(fields.leave_out(map, "version"));
+        assert!(!fields.leave_out(map, "decodingStrategy"));
+        // There is none of these, so nothing is written into them.
+        assert!(!fields.leave_out(".spec.dataFrom[].extract", "decodingStrategy"));
     }
 }

@@ -1,10 +1,26 @@
 //! What Argo CD is here, by its own objects: its version, and how it compares.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::evidence::{Evidence, ObjectsOf};
 use crate::objects::{ArgoCdController, ArgoCdParameters, PARAMETERS};
 use crate::unknown::Unknown;
+
+/// The first version that knows ServerSideApply=true (argo-cd, docs/operator-manual/upgrading).
+pub(super) const FIRST_WITH_SERVER_SIDE_APPLY: Version = Version(2, 5);
+
+/// From here ServerSideApply=true means server-side diff, which knows the defaults (argo-cd,
+/// docs/operator-manual/upgrading/3.5-3.6.md).
+pub(super) const FIRST_WITH_IMPLIED_DIFF: Version = Version(3, 6);
+
+/// From here the status of every kind is ignored, and not only that of custom resources (argo-cd,
+/// docs/operator-manual/upgrading/2.14-3.0.md).
+pub(super) const FIRST_WITHOUT_STATUS: Version = Version(3, 0);
+
+/// Major and minor version of Argo CD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(u32, u32);
 
 /// The version that all application controllers have.
 ///
@@ -24,6 +40,31 @@ pub fn version(evidence: &Evidence) -> Result<&str, Unknown> {
         _ => {}
     }
     one(&versions)
+}
+
+/// Whether Argo CD, as it runs here, shows the defaults that a definition writes into lists as drift of
+/// Applications that it compares by structured merge.
+///
+/// # Errors
+/// Its version is not known, or how it compares.
+pub(super) fn shows_list_defaults(
+    version: Version,
+    refuses_server_side_diff: bool,
+    evidence: &Evidence,
+) -> Result<bool, Unknown> {
+    if !(FIRST_WITH_SERVER_SIDE_APPLY..FIRST_WITH_IMPLIED_DIFF).contains(&version) {
+        return Ok(false);
+    }
+    // The Application can switch off what is on for all.
+    if refuses_server_side_diff {
+        return Ok(true);
+    }
+    match server_side_diff(evidence) {
+        Ok(is_on) => Ok(!is_on),
+        // Where nobody says otherwise, Argo CD's own default holds: it is off.
+        Err(Unknown::NotAsked | Unknown::Unavailable(_)) => Ok(true),
+        Err(reason) => Err(reason),
+    }
 }
 
 fn one<'e>(versions: &BTreeSet<Result<&'e str, &String>>) -> Result<&'e str, Unknown> {
@@ -62,6 +103,32 @@ pub fn server_side_diff(evidence: &Evidence) -> Result<bool, Unknown> {
         )));
     }
     Ok(flags.contains(&true))
+}
+
+// === impl Version ===
+
+impl Version {
+    /// Reads `v2.10.0`, `2.10`, `v3.0.0-rc1+abc`.
+    pub(super) fn parse(text: &str) -> Result<Self, Unknown> {
+        let number = |part: Option<&str>| {
+            let part = part?;
+            let end = part.find(|char: char| !char.is_ascii_digit());
+            part[..end.unwrap_or(part.len())].parse().ok()
+        };
+        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
+        match (number(parts.next()), number(parts.next())) {
+            (Some(major), Some(minor)) => Ok(Self(major, minor)),
+            _ => Err(Unknown::Unavailable(format!(
+                "the version of Argo CD is {text:?}, which is none; configure argocd.version"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
 }
 
 #[cfg(test)]

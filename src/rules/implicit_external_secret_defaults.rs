@@ -13,11 +13,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::argocd::{self, Version};
 use super::schema_defaults::{self, FieldPath};
 use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::duration;
-use crate::evidence::{Evidence, Questions, Unknown};
-use crate::objects::{Definition, Reads};
+use crate::evidence::{Evidence, ObjectsOf, Questions, Unknown};
+use crate::objects::{
+    ArgoCdApplication, ArgoCdController, ArgoCdParameters, DEFAULT_NAMESPACE, Definition,
+    ObjectName, Reads,
+};
 use crate::review::{Door, Operation, Review, WatchedKind, patch};
 use crate::tree::Node;
 use author::Author;
@@ -35,7 +39,12 @@ pub(crate) static META: Meta = Meta {
         "externalsecrets",
     )],
     repairs: true,
-    reads: &[Reads::named::<Definition>(DEFINITION)],
+    reads: &[
+        Reads::named::<Definition>(DEFINITION),
+        Reads::on_demand::<ArgoCdApplication>(),
+        Reads::on_demand::<ArgoCdController>(),
+        Reads::on_demand::<ArgoCdParameters>(),
+    ],
     page: include_str!("../../docs/rules/implicit-external-secret-defaults.md"),
 };
 
@@ -109,7 +118,13 @@ const DELETION_POLICIES: &[&str] = &["Retain", "Delete", "Merge"];
 impl Rule for ImplicitExternalSecretDefaults {
     fn questions(&self, review: &Review) -> Questions {
         let mut questions = Questions::default();
-        if review.door == Door::Files || !self.left_to_the_organisation(review).is_empty() {
+        let in_files = review.door == Door::Files;
+        if in_files {
+            questions.ask(&ObjectsOf::<ArgoCdApplication>::all());
+            questions.ask(&ObjectsOf::<ArgoCdController>::all());
+            questions.ask(&ObjectsOf::<ArgoCdParameters>::all());
+        }
+        if in_files || !self.left_to_the_organisation(review).is_empty() {
             questions.ask(&schema_defaults::definition(DEFINITION));
         }
         questions
@@ -125,7 +140,11 @@ impl Rule for ImplicitExternalSecretDefaults {
             })
         });
         if review.door == Door::Files {
-            let finding = definition.map(|schema| self.in_file(review, schema));
+            // What nobody shows as drift is no fault.
+            let Some(application) = shown_as_drift(review, evidence) else {
+                return Judgement::default();
+            };
+            let finding = definition.map(|schema| self.in_file(review, schema, application));
             return [("spec".to_owned(), finding)].into_iter().collect();
         }
         // The proof lies in the object, so it holds where the definition is not known, too.
@@ -140,6 +159,29 @@ impl Rule for ImplicitExternalSecretDefaults {
             abstained: Vec::new(),
         }
     }
+}
+
+/// The Application that Argo CD shows as drifted for defaults in lists of this ExternalSecret, where
+/// that is known.
+fn shown_as_drift<'e>(review: &Review, evidence: &'e Evidence) -> Option<&'e ObjectName> {
+    let version = argocd::version(evidence).and_then(Version::parse).ok()?;
+    let applications = evidence.get(&ObjectsOf::<ArgoCdApplication>::all()).ok()?;
+    let namespace = review
+        .subject
+        .namespace
+        .as_deref()
+        .unwrap_or(DEFAULT_NAMESPACE);
+    applications
+        .iter()
+        .filter_map(|(name, application)| Some((name, application.ok()?)))
+        .find(|(_, application)| {
+            let refuses_diff = application.refuses_server_side_diff;
+            application.compares_by_structure
+                && !application.ignores_external_secrets
+                && application.manages(namespace, &review.subject.name)
+                && argocd::shows_list_defaults(version, refuses_diff, evidence) == Ok(true)
+        })
+        .map(|(name, _)| name)
 }
 
 // === impl ImplicitExternalSecretDefaults ===
@@ -159,9 +201,15 @@ impl ImplicitExternalSecretDefaults {
     }
 
     /// One finding with one patch for the whole object: most leave out many fields.
-    fn in_file(&self, review: &Review, schema: &Value) -> Option<Finding> {
+    fn in_file(
+        &self,
+        review: &Review,
+        schema: &Value,
+        application: &ObjectName,
+    ) -> Option<Finding> {
         let fields = schema_defaults::left_out(schema, review.root());
-        if fields.is_empty() {
+        // A key of a map that Git lacks is no drift.
+        if !fields.iter().any(|field| field.place.is_in_list()) {
             return None;
         }
         let count = fields.len();
@@ -199,7 +247,8 @@ impl ImplicitExternalSecretDefaults {
             value: names.join(", "),
             magnitude: None,
             message: format!(
-                "{count} field{} left to the defaults of the definition: {}",
+                "{count} field{} left to the defaults of the definition: {}; Argo CD will report \
+                 OutOfSync for Application {application}",
                 if count == 1 { " is" } else { "s are" },
                 shown.join(", ")
             ),
@@ -425,6 +474,8 @@ mod tests {
     use super::super::schema_defaults::tests::external_secret;
     use super::*;
     use crate::evidence::Listing;
+    use crate::objects::Projection as _;
+    use crate::tree::Tree;
 
     const ALL_WRITTEN: &str = r#"{"target": {"creationPolicy": "Owner", "deletionPolicy": "Retain"},
         "refreshInterval": "1h0m0s"}"#;
@@ -434,6 +485,25 @@ mod tests {
         let question = schema_defaults::definition(DEFINITION);
         let definition = Listing::of([(DEFINITION, Definition(definition))]);
         evidence.objects.insert(question.into(), Ok(definition));
+        let version = Ok("v2.10.0".to_owned());
+        let controllers = Listing::of([("controller", ArgoCdController { version })]);
+        let question = ObjectsOf::<ArgoCdController>::all();
+        evidence.objects.insert(question.into(), Ok(controllers));
+        let application = json!({
+            "spec": {
+                "destination": {"namespace": "default"},
+                "syncPolicy": {"syncOptions": ["ServerSideApply=true"]},
+            },
+            "status": {"resources": [
+                {"group": "external-secrets.io", "kind": "ExternalSecret", "name": "db"},
+            ]},
+        });
+        let tree = Tree::from(application);
+        let kind = ArgoCdApplication::KINDS[0].kind;
+        let application = ArgoCdApplication::of(tree.root(), kind).unwrap().unwrap();
+        let applications = Listing::of([("shop", application)]);
+        let question = ObjectsOf::<ArgoCdApplication>::all();
+        evidence.objects.insert(question.into(), Ok(applications));
         evidence
     }
 
@@ -548,7 +618,8 @@ mod tests {
         assert_eq!(
             finding.message,
             "4 fields are left to the defaults of the definition: spec.data[0].remoteRef.conversionStrategy, \
-             spec.data[0].remoteRef.metadataPolicy, spec.refreshInterval, 1 more"
+             spec.data[0].remoteRef.metadataPolicy, spec.refreshInterval, 1 more; \
+             Argo CD will report OutOfSync for Application default/shop"
         );
         assert!(
             finding
@@ -572,8 +643,16 @@ mod tests {
     #[test]
     fn a_file_without_its_definition_is_not_judged() {
         let rule = build(json!({})).unwrap();
-        let judgement = rule.judge(&in_files(&json!({})), &Evidence::default());
+        let mut unknown = evidence(external_secret("1.2.0"));
+        let question = schema_defaults::definition(DEFINITION);
+        unknown
+            .objects
+            .insert(question.into(), Err(Unknown::NotAsked));
+        let judgement = rule.judge(&in_files(&json!({})), &unknown);
         assert_eq!(judgement.abstained.len(), 1);
+        // Where nobody is known to show it, nothing is missing either.
+        let judgement = rule.judge(&in_files(&json!({})), &Evidence::default());
+        assert_eq!(judgement, Judgement::default());
         let mut old = in_files(&json!({}));
         old.subject.version = "v1beta1".to_owned();
         let judgement = rule.judge(&old, &evidence(external_secret("1.2.0")));

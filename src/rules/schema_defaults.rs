@@ -266,6 +266,13 @@ fn free_keys(schema: &Value) -> Option<&Value> {
 // === impl FieldPath ===
 
 impl FieldPath {
+    /// Whether it leads through an item of a list.
+    pub(super) fn is_in_list(&self) -> bool {
+        self.0
+            .iter()
+            .any(|segment| matches!(segment, Segment::Item { .. }))
+    }
+
     /// A place that only map keys lead to.
     pub(super) fn of_keys(keys: &[&str]) -> Self {
         Self(

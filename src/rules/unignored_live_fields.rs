@@ -14,13 +14,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::argocd::{self, FIRST_WITHOUT_STATUS, Version};
 use super::schema_defaults::{self, ListDefault, Step};
-use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule, argocd};
+use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::evidence::{Evidence, ObjectsOf, Questions, Unknown};
-use crate::objects::{ArgoCdController, ArgoCdParameters, Definition, Reads};
-use crate::review::{Review, WatchedKind, patch};
+use crate::objects::{
+    ArgoCdController, ArgoCdParameters, Definition, ExternalSecret, ObjectName, Reads,
+    compares_by_structure, has_compare_option, managed,
+};
+use crate::review::{Door, Review, WatchedKind, patch};
 use crate::tree::Node;
 
+/// Objects that a message names.
+const NAMED: usize = 3;
+
+const SERVICES_GROUP: &str = "apiregistration.k8s.io";
 const SECRETS_GROUP: &str = "external-secrets.io";
 const SECRETS_DEFINITION: &str = "externalsecrets.external-secrets.io";
 
@@ -39,6 +47,7 @@ pub(crate) static META: Meta = Meta {
         Reads::named::<Definition>(SECRETS_DEFINITION),
         Reads::all::<ArgoCdController>(),
         Reads::all::<ArgoCdParameters>(),
+        Reads::on_demand::<ExternalSecret>(),
     ],
     page: include_str!("../../docs/rules/unignored-live-fields.md"),
 };
@@ -54,32 +63,30 @@ impl OwnSettings for Settings {
     }
 }
 
-/// The first version that knows ServerSideApply=true (argo-cd, docs/operator-manual/upgrading).
-const FIRST_WITH_SERVER_SIDE_APPLY: Version = Version(2, 5);
-
-/// From here ServerSideApply=true means server-side diff, which knows the defaults (argo-cd,
-/// docs/operator-manual/upgrading/3.5-3.6.md).
-const FIRST_WITH_IMPLIED_DIFF: Version = Version(3, 6);
-
-/// From here the status of every kind is ignored, and not only that of custom resources (argo-cd,
-/// docs/operator-manual/upgrading/2.14-3.0.md).
-const FIRST_WITHOUT_STATUS: Version = Version(3, 0);
-
 struct UnignoredLiveFields;
 
-/// Major and minor version of Argo CD.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
-
 /// What one kind has in the cluster and not in Git.
-struct LiveFields {
+struct LiveFields<'a> {
     group: &'static str,
     kind: &'static str,
-    /// What they are, for people.
+    /// What they are, for people, before the names of the objects.
     what: &'static str,
     /// The key of an entry of ignoreDifferences that names them.
     key: &'static str,
     fields: Vec<Field>,
+    /// The objects that have them; `None` where Argo CD has not compared the Application yet.
+    objects: Option<Vec<Managed<'a>>>,
+    /// What must be so of Git, where that is not known.
+    condition: &'static str,
+}
+
+/// An object that the Application manages.
+#[derive(Clone, Copy)]
+struct Managed<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    /// Whether it is known that Git and the cluster differ.
+    is_certain: bool,
 }
 
 /// One field.
@@ -92,19 +99,23 @@ struct Field {
 impl Rule for UnignoredLiveFields {
     fn questions(&self, review: &Review) -> Questions {
         let mut questions = Questions::default();
-        let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
+        let (secrets, services) = (may_drift_in_lists(review), shows_api_services(review));
         if secrets || services {
             questions.ask(&ObjectsOf::<ArgoCdController>::all());
         }
         if secrets {
             questions.ask(&ObjectsOf::<ArgoCdParameters>::all());
             questions.ask(&schema_defaults::definition(SECRETS_DEFINITION));
+            // In the cluster all defaults are written; only files show what Git leaves out.
+            if review.door == Door::Files {
+                questions.ask(&ObjectsOf::<ExternalSecret>::all());
+            }
         }
         questions
     }
 
     fn judge(&self, review: &Review, evidence: &Evidence) -> Judgement {
-        let (secrets, services) = (compares_by_structure(review), shows_api_services(review));
+        let (secrets, services) = (may_drift_in_lists(review), shows_api_services(review));
         if !(secrets || services) {
             return Judgement::default();
         }
@@ -114,14 +125,14 @@ impl Rule for UnignoredLiveFields {
         };
         let mut judgement = Judgement::default();
         let mut needed = Vec::new();
-        if secrets && (FIRST_WITH_SERVER_SIDE_APPLY..FIRST_WITH_IMPLIED_DIFF).contains(&version) {
-            match defaults_of_external_secrets(review, evidence) {
+        if secrets {
+            match defaults_of_external_secrets(review, version, evidence) {
                 Ok(live) => needed.extend(live),
                 Err(reason) => judgement.add("the defaults of ExternalSecret", Err(reason)),
             }
         }
         if services && version < FIRST_WITHOUT_STATUS {
-            needed.push(LiveFields::status_of_api_services());
+            needed.push(status_of_api_services(review));
         }
         if !needed.is_empty() {
             inspect(review, needed, version, &mut judgement);
@@ -135,49 +146,55 @@ fn is_generated(review: &Review) -> bool {
     review.owner_references().next().is_some()
 }
 
-/// Whether Argo CD applies on the server and compares by structured merge, which takes a list for
-/// one value. Server-side diff, asked for by the Application itself, knows the defaults.
-fn compares_by_structure(review: &Review) -> bool {
-    let options = review.root().at("/spec/syncPolicy/syncOptions");
-    let mut options = options.into_iter().flat_map(Node::items);
-    options.any(|option| option.as_str() == Some("ServerSideApply=true"))
-        && !has_compare_option(review, "ServerSideDiff=true")
+/// Whether Argo CD may show defaults in lists of ExternalSecrets as drift. One that was seen to manage
+/// none cannot.
+fn may_drift_in_lists(review: &Review) -> bool {
+    let application = review.root();
+    compares_by_structure(application)
         && !is_generated(review)
-}
-
-fn has_compare_option(review: &Review, wanted: &str) -> bool {
-    review
-        .annotation("argocd.argoproj.io/compare-options")
-        .is_some_and(|options| options.split(',').any(|option| option.trim() == wanted))
+        && managed(application, SECRETS_GROUP, "ExternalSecret")
+            .is_none_or(|managed| !managed.is_empty())
 }
 
 /// Whether Argo CD has seen an `APIService` among the resources; a new object has no status yet.
 fn shows_api_services(review: &Review) -> bool {
-    let is_one = |resource: Node<'_>| {
-        resource.text_at("/group") == Some("apiregistration.k8s.io")
-            && resource.text_at("/kind") == Some("APIService")
-    };
-    let resources = review.root().at("/status/resources");
-    let mut resources = resources.into_iter().flat_map(Node::items);
-    resources.any(is_one)
-        && review.root().get("spec").is_some_and(Node::is_map)
+    let application = review.root();
+    managed(application, SERVICES_GROUP, "APIService").is_some_and(|managed| !managed.is_empty())
+        && application.get("spec").is_some_and(Node::is_map)
         && !is_generated(review)
 }
 
-/// The defaults in list items that the installed definition writes, unless Argo CD compares by
-/// server-side diff throughout.
-fn defaults_of_external_secrets(
-    review: &Review,
+fn status_of_api_services(review: &Review) -> LiveFields<'_> {
+    let services = managed(review.root(), SERVICES_GROUP, "APIService").unwrap_or_default();
+    let services = services.into_iter().map(|(_, name)| Managed {
+        // It has none; its destination says nothing of it.
+        namespace: "",
+        name,
+        is_certain: false,
+    });
+    LiveFields {
+        group: SERVICES_GROUP,
+        kind: "APIService",
+        what: "the status of",
+        key: "jsonPointers",
+        fields: vec![Field {
+            steps: vec![Step::Key("status".to_owned())],
+            written: "/status".to_owned(),
+        }],
+        objects: Some(services.collect()),
+        condition: "if Git writes one",
+    }
+}
+
+/// The defaults in list items that the installed definition writes, where Argo CD shows them.
+fn defaults_of_external_secrets<'a>(
+    review: &'a Review,
+    version: Version,
     evidence: &Evidence,
-) -> Result<Option<LiveFields>, Unknown> {
-    // The Application can switch off what is on for all.
-    if !has_compare_option(review, "ServerSideDiff=false") {
-        match argocd::server_side_diff(evidence) {
-            Ok(true) => return Ok(None),
-            // Where nobody says otherwise, Argo CD's own default holds: it is off.
-            Ok(false) | Err(Unknown::NotAsked | Unknown::Unavailable(_)) => {}
-            Err(reason) => return Err(reason),
-        }
+) -> Result<Option<LiveFields<'a>>, Unknown> {
+    let refuses_diff = has_compare_option(review.root(), "ServerSideDiff=false");
+    if !argocd::shows_list_defaults(version, refuses_diff, evidence)? {
+        return Ok(None);
     }
     let definition = schema_defaults::spec(SECRETS_DEFINITION, evidence)?;
     let fields: Vec<_> = schema_defaults::in_list_items(definition)
@@ -187,16 +204,39 @@ fn defaults_of_external_secrets(
             steps,
         })
         .collect();
-    Ok((!fields.is_empty()).then_some(LiveFields {
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let known = managed(review.root(), SECRETS_GROUP, "ExternalSecret");
+    let mut live = LiveFields {
         group: SECRETS_GROUP,
         kind: "ExternalSecret",
-        what: "the defaults that ExternalSecrets get in their lists",
+        what: "the defaults in lists of",
         key: "jqPathExpressions",
+        condition: match known {
+            Some(_) => "if Git leaves them out",
+            None => "if it manages any that leaves them out",
+        },
+        objects: known.map(|known| {
+            let managed = known.into_iter().map(|(namespace, name)| Managed {
+                namespace,
+                name,
+                is_certain: false,
+            });
+            managed.collect()
+        }),
         fields,
-    }))
+    };
+    let can_drift = review.door != Door::Files || live.compare_with_files(evidence);
+    Ok(can_drift.then_some(live))
 }
 
-fn inspect(review: &Review, needed: Vec<LiveFields>, version: Version, judgement: &mut Judgement) {
+fn inspect(
+    review: &Review,
+    needed: Vec<LiveFields<'_>>,
+    version: Version,
+    judgement: &mut Judgement,
+) {
     match review.root().at("/spec/ignoreDifferences") {
         None => {
             let mut finding = absent(review, &needed, version);
@@ -223,10 +263,13 @@ fn inspect(review: &Review, needed: Vec<LiveFields>, version: Version, judgement
     }
 }
 
-fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
+fn absent(review: &Review, needed: &[LiveFields<'_>], version: Version) -> Finding {
     let entries: Vec<_> = needed.iter().map(LiveFields::entry).collect();
     let written: Vec<_> = needed.iter().map(LiveFields::in_yaml).collect();
-    let what: Vec<_> = needed.iter().map(|live| live.what).collect();
+    let what = needed
+        .iter()
+        .map(|live| format!("{}{}", live.subject(), live.condition_after(", ")));
+    let what: Vec<_> = what.collect();
     Finding {
         certainty: Certainty::Likely,
         path: "/spec/ignoreDifferences".to_owned(),
@@ -250,7 +293,7 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
     }
 }
 
-fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
+fn uncovered(live: &LiveFields<'_>, entries: usize, version: Version) -> Finding {
     let value = match entries {
         0 => "empty".to_owned(),
         1 => "1 entry".to_owned(),
@@ -263,8 +306,9 @@ fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
         magnitude: None,
         message: format!(
             "spec.ignoreDifferences ({value}) does not cover {}, so Argo CD {version} will report \
-             OutOfSync",
-            live.what
+             OutOfSync{}",
+            live.subject(),
+            live.condition_after(" ")
         ),
         value,
         help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
@@ -272,61 +316,112 @@ fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
     }
 }
 
-// === impl Version ===
-
-impl Version {
-    /// Reads `v2.10.0`, `2.10`, `v3.0.0-rc1+abc`.
-    fn parse(text: &str) -> Result<Self, Unknown> {
-        let number = |part: Option<&str>| {
-            let part = part?;
-            let end = part.find(|char: char| !char.is_ascii_digit());
-            part[..end.unwrap_or(part.len())].parse().ok()
-        };
-        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
-        match (number(parts.next()), number(parts.next())) {
-            (Some(major), Some(minor)) => Ok(Self(major, minor)),
-            _ => Err(Unknown::Unavailable(format!(
-                "the version of Argo CD is {text:?}, which is none; configure argocd.version"
-            ))),
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
-    }
-}
-
 // === impl LiveFields ===
 
-impl LiveFields {
-    fn status_of_api_services() -> Self {
-        Self {
-            group: "apiregistration.k8s.io",
-            kind: "APIService",
-            what: "the status of APIServices",
-            key: "jsonPointers",
-            fields: vec![Field {
-                steps: vec![Step::Key("status".to_owned())],
-                written: "/status".to_owned(),
-            }],
+impl LiveFields<'_> {
+    /// Takes out what the files show to leave nothing out, and says whether anything is left.
+    fn compare_with_files(&mut self, evidence: &Evidence) -> bool {
+        let Ok(found) = evidence.get(&ObjectsOf::<ExternalSecret>::all()) else {
+            return true;
+        };
+        let in_files: Vec<_> = found
+            .iter()
+            .filter_map(|(name, secret)| Some((name, self.are_left_out_by(secret.ok()?))))
+            .collect();
+        let Some(objects) = &mut self.objects else {
+            return in_files.is_empty() || in_files.iter().any(|(_, leaves_out)| *leaves_out);
+        };
+        objects.retain_mut(|object| {
+            let is_this = |name: &ObjectName| {
+                &*name.name == object.name && name.namespace.as_deref() == Some(object.namespace)
+            };
+            let shown = in_files.iter().find(|(name, _)| is_this(name));
+            object.is_certain = shown.is_some_and(|(_, leaves_out)| *leaves_out);
+            shown.is_none() || object.is_certain
+        });
+        !objects.is_empty()
+    }
+
+    fn are_left_out_by(&self, secret: &ExternalSecret) -> bool {
+        self.fields
+            .iter()
+            .any(|field| match field.steps.split_last() {
+                Some((Step::Key(key), map)) => secret.list_fields.leave_out(&dotted(map), key),
+                _ => false,
+            })
+    }
+
+    /// What the entries leave uncovered, of which objects.
+    fn without_covered(mut self, entries: Node<'_>, destination: Option<&str>) -> Option<Self> {
+        let uncovered = |entry_is_about: &dyn Fn(Node<'_>) -> bool, field: &Field| {
+            !entries
+                .items()
+                .any(|entry| entry_is_about(entry) && coverage::covers(entry, &field.steps))
+        };
+        let (group, kind) = (self.group, self.kind);
+        match &mut self.objects {
+            None => {
+                let about_all =
+                    |entry: Node<'_>| coverage::is_about_all(entry, group, kind, destination);
+                self.fields.retain(|field| uncovered(&about_all, field));
+            }
+            Some(objects) => {
+                let differs = |object: &Managed<'_>, field: &Field| {
+                    let Managed {
+                        namespace, name, ..
+                    } = *object;
+                    let about = |entry: Node<'_>| {
+                        coverage::is_about_kind(entry, group, kind)
+                            && coverage::is_about_object(entry, namespace, name)
+                    };
+                    uncovered(&about, field)
+                };
+                let fields = &self.fields;
+                objects.retain(|object| fields.iter().any(|field| differs(object, field)));
+                let objects = &*objects;
+                self.fields
+                    .retain(|field| objects.iter().any(|object| differs(object, field)));
+            }
+        }
+        (!self.fields.is_empty()).then_some(self)
+    }
+
+    /// What will be reported, of which objects.
+    fn subject(&self) -> String {
+        let Self { what, kind, .. } = self;
+        let Some(objects) = &self.objects else {
+            return format!("{what} {kind}s");
+        };
+        let has_certain = self.is_certain();
+        let named = objects
+            .iter()
+            .filter(|object| object.is_certain == has_certain);
+        let names: Vec<_> = named.map(ToString::to_string).collect();
+        let shown = names
+            .iter()
+            .take(NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        match names.len().saturating_sub(NAMED) {
+            0 => format!("{what} {kind} {shown}"),
+            more => format!("{what} {kind} {shown} and {more} more"),
         }
     }
 
-    /// What the entries leave uncovered.
-    fn without_covered(mut self, entries: Node<'_>, namespace: Option<&str>) -> Option<Self> {
-        let about: Vec<_> = entries
-            .items()
-            .filter(|entry| coverage::is_about(*entry, self.group, self.kind, namespace))
-            .collect();
-        let is_covered = |field: &Field| {
-            about
-                .iter()
-                .any(|entry| coverage::covers(*entry, &field.steps))
-        };
-        self.fields.retain(|field| !is_covered(field));
-        (!self.fields.is_empty()).then_some(self)
+    /// Whether it is known of some object that it differs.
+    fn is_certain(&self) -> bool {
+        let mut objects = self.objects.iter().flatten();
+        objects.any(|object| object.is_certain)
+    }
+
+    /// Under which condition, where there is one, after this text.
+    fn condition_after(&self, before: &str) -> String {
+        if self.is_certain() {
+            String::new()
+        } else {
+            format!("{before}{}", self.condition)
+        }
     }
 
     /// The entry of ignoreDifferences.
@@ -347,6 +442,24 @@ impl LiveFields {
             written.join(", ")
         )
     }
+}
+
+impl fmt::Display for Managed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(self.name)
+    }
+}
+
+/// A way as [`crate::objects::ListFields`] have it, such as `.spec.data[].remoteRef`.
+fn dotted(steps: &[Step]) -> String {
+    let step = |step: &Step| match step {
+        Step::Key(key) => format!(".{key}"),
+        Step::Each => "[]".to_owned(),
+    };
+    steps.iter().map(step).collect()
 }
 
 #[cfg(test)]
@@ -421,6 +534,7 @@ mod tests {
         let resources = json!([
             {"kind": "Service", "name": "metrics-server"},
             {"group": "apiregistration.k8s.io", "kind": "APIService", "name": "v1beta1.metrics.k8s.io"},
+            {"group": "external-secrets.io", "kind": "ExternalSecret", "name": "db"},
         ]);
         review.edit(|object| object["status"] = json!({"resources": resources}));
         review

@@ -4,7 +4,6 @@
 //! before and between requests, and the way to leave that an API server survives (see
 //! `server/drain.rs`). It knows nothing of reviews; the [`Router`] does.
 
-mod again;
 mod connection;
 mod drain;
 mod handshakes;

@@ -6,22 +6,35 @@ use super::super::schema_defaults::Step;
 use super::jq;
 use crate::tree::Node;
 
-/// Whether an entry is about every object of a kind (argo-cd,
+/// Whether an entry is about objects of a kind (argo-cd,
 /// `util/argo/normalizers/diff_normalizer.go`: group and kind are globs, name and namespace are
 /// compared as they are, and a missing group is the core group).
-pub(super) fn is_about(
+pub(super) fn is_about_kind(entry: Node<'_>, group: &str, kind: &str) -> bool {
+    glob(field(entry, "/group"), group) && glob(field(entry, "/kind"), kind)
+}
+
+/// Whether an entry of the right kind is about this object.
+pub(super) fn is_about_object(entry: Node<'_>, namespace: &str, name: &str) -> bool {
+    let is = |wanted: &str, seen: &str| wanted.is_empty() || wanted == seen;
+    is(field(entry, "/name"), name) && is(field(entry, "/namespace"), namespace)
+}
+
+/// Whether an entry is about every object of a kind.
+pub(super) fn is_about_all(
     entry: Node<'_>,
     group: &str,
     kind: &str,
     destination: Option<&str>,
 ) -> bool {
-    let field = |key: &str| entry.text_at(key).unwrap_or_default();
-    let namespace = field("/namespace");
-    glob(field("/group"), group)
-        && glob(field("/kind"), kind)
-        && field("/name").is_empty()
+    let namespace = field(entry, "/namespace");
+    is_about_kind(entry, group, kind)
+        && field(entry, "/name").is_empty()
         // The namespace that everything goes to leaves nothing out.
         && (namespace.is_empty() || Some(namespace) == destination)
+}
+
+fn field<'t>(entry: Node<'t>, pointer: &str) -> &'t str {
+    entry.text_at(pointer).unwrap_or_default()
 }
 
 /// Whether an entry covers a field.
@@ -85,7 +98,7 @@ mod tests {
 
     fn about(entry: &Value) -> bool {
         let entry = Tree::from(entry);
-        is_about(
+        is_about_all(
             entry.root(),
             "external-secrets.io",
             "ExternalSecret",

@@ -20,7 +20,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use super::again::Again;
 use super::drain::{ShutdownPhase, elsewhere};
 use super::peers::{Guest, InFlight, Peer};
 use super::{Shared, without_delay};
@@ -92,7 +91,6 @@ async fn talk(
         service_fn(|request| answer(request, Arc::clone(shared), Arc::clone(&guest.peer)));
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let mut connection = Again::new(connection);
     tokio::select! {
         // How a peer breaks off is its own affair.
         _ = &mut connection => return,
@@ -100,7 +98,7 @@ async fn talk(
         () = guest.idle_for(shared.limits.idle) => {}
         () = must_move(http, guest, shared) => {}
     }
-    connection.inner().as_mut().graceful_shutdown();
+    connection.as_mut().graceful_shutdown();
     let patience = async {
         tokio::time::sleep(GOODBYE).await;
         while guest.is_busy() {
