@@ -352,6 +352,7 @@ mod tests {
                 magnitude: None,
                 message: String::new(),
                 help: String::new(),
+                offers: Vec::new(),
                 fix: None,
             },
             action,

@@ -173,6 +173,7 @@ impl ImplicitExternalSecretDefaults {
                 shown.join(", ")
             ),
             help: help.join("\n"),
+            offers: Vec::new(),
             fix,
         })
     }
@@ -304,6 +305,7 @@ impl OrganisationDefault {
                 "{name} was left out and is {now}; the organisation's default {problem}"
             ),
             help,
+            offers: Vec::new(),
             fix,
         })
     }

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::catalogue::Entry;
-use super::nearest_tag::nearest;
+use super::nearest_tag::{Suggestion, nearest};
 use super::{Certainty, Finding, Judgement, Meta, Rule};
 use crate::evidence::{
     Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, ObjectsOf, Platform,
@@ -23,7 +23,7 @@ use crate::image::ImageReference;
 use crate::objects::{NodeState, PodImages, Reads};
 use crate::review::custom_resource::{CUSTOM_RESOURCES, CustomResource, CustomResources};
 use crate::review::workload::{ImageUse, WORKLOADS};
-use crate::review::{Review, WatchedKind};
+use crate::review::{Door, Review, WatchedKind};
 
 /// The entry in the catalogue.
 pub(super) const RULE: Entry = Entry {
@@ -130,6 +130,7 @@ impl MissingImage {
             magnitude: None,
             message,
             help,
+            offers: Vec::new(),
             fix: None,
         };
         let written = match &image.reference {
@@ -140,8 +141,16 @@ impl MissingImage {
                     image.item,
                     printable(&image.written)
                 );
-                let help = error.to_string();
-                return Ok(Some(finding(Certainty::Proven, message, help)));
+                // A node reads it as it is; of a file, the tool that knows the default makes another.
+                let certainty = if review.door == Door::Files && error.has_default() {
+                    Certainty::Likely
+                } else {
+                    Certainty::Proven
+                };
+                return Ok(Some(Finding {
+                    offers: error.instead().into_iter().map(ToOwned::to_owned).collect(),
+                    ..finding(certainty, message, error.to_string())
+                }));
             }
         };
         let reference = written.pulled();
@@ -182,8 +191,8 @@ impl MissingImage {
                 } else {
                     None
                 };
-                let (message, help) = explain(image, &reference, missing);
-                Ok(Some(match holder {
+                let (message, help, offers) = explain(image, &reference, missing);
+                let found = match holder {
                     None => finding(Certainty::Proven, message, help),
                     Some(holder) => {
                         let who = told(&holder, review);
@@ -191,7 +200,8 @@ impl MissingImage {
                             format!("{message}; {who} has it still, but others cannot pull it");
                         finding(Certainty::Likely, message, help)
                     }
-                }))
+                };
+                Ok(Some(Finding { offers, ..found }))
             }
             ImageState::Denied { asked } => {
                 let message = format!(
@@ -292,14 +302,20 @@ fn unless_made(finding: Finding) -> Finding {
     }
 }
 
-/// The message is the same whoever answered; the help says who did, and what there is instead.
-fn explain(image: &ImageUse, reference: &ImageReference, missing: &Missing) -> (String, String) {
+/// The message is the same whoever answered; the help says who did, and what there is instead, which
+/// comes as references, too.
+fn explain(
+    image: &ImageUse,
+    reference: &ImageReference,
+    missing: &Missing,
+) -> (String, String, Vec<String>) {
     let Missing {
         what, asked, tags, ..
     } = missing;
     let repository = reference.repository.familiar();
     let host = &reference.repository.domain;
     let item = &image.item;
+    let mut offers = Vec::new();
     let (lacks, cure) = match what {
         MissingPart::Repository => (
             format!("repository {repository}"),
@@ -314,15 +330,16 @@ fn explain(image: &ImageUse, reference: &ImageReference, missing: &Missing) -> (
         ),
         MissingPart::Tag => {
             let tag = reference.tag.as_deref().unwrap_or_default();
-            (
-                format!("tag {tag} in {repository}"),
-                nearest_tags(tag, tags),
-            )
+            let near = nearest(tag, tags);
+            let whole = near.iter().map(|near| format!("{repository}:{}", near.tag));
+            offers.extend(whole);
+            (format!("tag {tag} in {repository}"), in_words(&near))
         }
     };
     (
         format!("{item}: {host} has no {lacks}"),
         format!("{cure}; asked: {asked}"),
+        offers,
     )
 }
 
@@ -378,8 +395,7 @@ fn explain_platforms(
     Some((message, help.to_owned()))
 }
 
-fn nearest_tags(wanted: &str, tags: &[String]) -> String {
-    let near = nearest(wanted, tags);
+fn in_words(near: &[Suggestion]) -> String {
     if near.is_empty() {
         return "write a tag that exists, or push the image first".to_owned();
     }
@@ -390,8 +406,13 @@ fn nearest_tags(wanted: &str, tags: &[String]) -> String {
     format!("nearest: {}", listed.join(", "))
 }
 
-/// A reference as it may be shown: what a user wrote may hold anything.
+/// A reference as it may be shown: what a user wrote may hold anything. Blanks are what nobody sees,
+/// so they have a sign.
 fn printable(reference: &str) -> String {
-    let clean = |char: char| if char.is_ascii_graphic() { char } else { '?' };
+    let clean = |char: char| match char {
+        char if char.is_ascii_graphic() => char,
+        char if char.is_whitespace() => '␠',
+        _ => '?',
+    };
     reference.chars().take(200).map(clean).collect()
 }

@@ -12,7 +12,7 @@ use crate::evidence::{
 };
 use crate::image::ImageReference;
 use crate::quantity::{Quantity, display_bytes};
-use crate::review::workload::{Container, MOST_MEMORY_BYTES, WORKLOADS};
+use crate::review::workload::{Container, MOST_MEMORY_BYTES, MemoryLimit, WORKLOADS};
 use crate::review::{Review, Subject};
 
 /// The entry in the catalogue.
@@ -68,15 +68,18 @@ impl Rule for OomKilledMemoryLimit {
         let rows: Vec<&Row<'_>> = self.known.iter().chain(&learnt).collect();
         containers
             .map(|container| {
-                let old = before.iter().find(|(name, _)| name == container.name);
+                let item = container.item();
+                let old = before.iter().find(|(name, _)| *name == item);
+                let limit = limit_of(review, &container);
                 let raised =
-                    old.is_some_and(|(_, old)| limit_of(&container).is_some_and(|new| new > *old));
-                let finding = if raised {
-                    None
-                } else {
-                    inspect(review, &container, &rows)
+                    old.is_some_and(|(_, old)| limit.as_ref().is_some_and(|(new, _)| new > old));
+                let finding = match limit {
+                    Some((limit, written)) if !raised => {
+                        inspect(review, &container, limit, &written, &rows)
+                    }
+                    _ => None,
                 };
-                (container.name, Ok::<_, Unknown>(finding))
+                (item, Ok::<_, Unknown>(finding))
             })
             .collect()
     }
@@ -200,31 +203,108 @@ fn is_of(image: &ImageReference, wanted: &ImageReference) -> bool {
     image.repository == wanted.repository && (any_tag || image.pulled() == wanted.pulled())
 }
 
-fn limit_of(container: &Container<'_>) -> Option<i128> {
-    let limit = Quantity::from_json(container.memory_limit()?).ok()?.bytes();
-    (limit > 0).then_some(limit)
+/// The limit under which a container runs, in bytes and as written: its own, or that of its pod where
+/// this is less. All containers share the latter, so each has at most that.
+fn limit_of<'a>(review: &'a Review, container: &Container<'a>) -> Option<(i128, MemoryLimit<'a>)> {
+    let of_pod = review.pod_memory_limit().ok().flatten();
+    let limits = container.memory_limit().into_iter().chain(of_pod);
+    let limits = limits.filter_map(|limit| {
+        let bytes = Quantity::from_json(limit.value).ok()?.bytes();
+        (bytes > 0).then_some((bytes, limit))
+    });
+    limits.min_by_key(|(bytes, _)| *bytes)
 }
 
-fn limits(review: &Review) -> Vec<(String, i128)> {
+fn limits(review: &Review) -> Vec<(Cow<'_, str>, i128)> {
     let containers = review.containers().into_iter().flatten();
     containers
-        .filter_map(|container| Some((container.name.to_owned(), limit_of(&container)?)))
+        .filter_map(|container| Some((container.item(), limit_of(review, &container)?.0)))
         .collect()
 }
 
-fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Option<Finding> {
-    let limit = limit_of(container)?;
+fn inspect(
+    review: &Review,
+    container: &Container<'_>,
+    limit: i128,
+    written: &MemoryLimit<'_>,
+    rows: &[&Row<'_>],
+) -> Option<Finding> {
     let images = review.images().unwrap_or_default();
     let image = images.iter().find(|image| image.is_of(container));
     let image = image.and_then(|image| image.reference.as_ref().ok());
     let matching: Vec<_> = rows
         .iter()
+        .copied()
         .filter(|row| row.matches(review, container.name, image))
         .collect();
     let outcome = |wanted| {
         matching
             .iter()
             .filter(move |row| row.record.outcome == Some(wanted))
+    };
+    let (certainty, kill) = worst(limit, &matching)?;
+    let outlived = |row: &&&Row<'_>| {
+        let mut kills = outcome(MemoryOutcome::OomKilled);
+        row.limit > kill.limit
+            && kills.all(|kill| kill.limit < row.limit || row.is_later_than(kill))
+    };
+    let safe = outcome(MemoryOutcome::Survived)
+        .filter(outlived)
+        .map(|row| row.limit)
+        .min();
+    let advised = safe.unwrap_or_else(|| {
+        let mut more = next_try(kill.limit);
+        // A kill that was seen less often, at a higher limit, speaks against that one, too.
+        while let Some((_, kill)) = worst(more, &matching) {
+            more = next_try(kill.limit);
+        }
+        more
+    });
+    let advised = display_bytes(u64::try_from(advised).unwrap_or_default());
+    let seen = written.value.plain();
+    let shown = match written.value.spelling() {
+        Some(_) => written.shown(),
+        None => seen.clone().into_owned(),
+    };
+    let is_own = written.item == container.item();
+    let who = if is_own {
+        "it".to_owned()
+    } else {
+        format!("its container {}", container.item())
+    };
+    Some(Finding {
+        certainty,
+        path: written.pointer.clone(),
+        item: container.item().into_owned(),
+        value: seen.into_owned(),
+        magnitude: Some(limit),
+        message: format!(
+            "{} has the memory limit {shown}; {who} was OOM-killed{} at {}{}",
+            written.holder,
+            kill.record
+                .times
+                .as_ref()
+                .map(|times| format!(" {} times", times.0))
+                .unwrap_or_default(),
+            display_bytes(u64::try_from(kill.limit).unwrap_or_default()),
+            kill.at()
+                .map(|at| format!(", last on {at}"))
+                .unwrap_or_default(),
+        ),
+        help: match safe {
+            Some(_) => format!("write {advised} or more, the smallest limit that it survived"),
+            None => format!("write more than that, such as {advised}"),
+        },
+        offers: vec![advised],
+        fix: None,
+    })
+}
+
+/// The kill that speaks most against this limit, and how sure that is.
+fn worst<'r, 'a>(limit: i128, rows: &[&'r Row<'a>]) -> Option<(Certainty, &'r Row<'a>)> {
+    let outcome = |wanted| {
+        let rows = rows.iter().copied();
+        rows.filter(move |row| row.record.outcome == Some(wanted))
     };
     let mut worst: Option<(Certainty, &Row<'_>)> = None;
     for kill in outcome(MemoryOutcome::OomKilled).filter(|kill| limit <= kill.limit) {
@@ -243,57 +323,15 @@ fn inspect(review: &Review, container: &Container<'_>, rows: &[&Row<'_>]) -> Opt
             worst = Some((certainty, kill));
         }
     }
-    let (certainty, kill) = worst?;
-    let outlived = |row: &&&&Row<'_>| {
-        let mut kills = outcome(MemoryOutcome::OomKilled);
-        row.limit > kill.limit
-            && kills.all(|kill| kill.limit < row.limit || row.is_later_than(kill))
-    };
-    let safe = outcome(MemoryOutcome::Survived)
-        .filter(outlived)
-        .map(|row| row.limit)
-        .min();
-    let written = container.memory_limit()?;
-    let seen = written.plain().into_owned();
-    Some(Finding {
-        certainty,
-        path: container.memory_limit_pointer(),
-        item: container.name.to_owned(),
-        value: seen.clone(),
-        magnitude: Some(limit),
-        message: format!(
-            "container {} has the memory limit {seen}; it was OOM-killed{} at {}{}",
-            container.name,
-            kill.record
-                .times
-                .as_ref()
-                .map(|times| format!(" {} times", times.0))
-                .unwrap_or_default(),
-            display_bytes(u64::try_from(kill.limit).unwrap_or_default()),
-            kill.at()
-                .map(|at| format!(", last on {at}"))
-                .unwrap_or_default(),
-        ),
-        help: match safe {
-            Some(safe) => format!(
-                "write {} or more, the smallest limit that it survived",
-                display_bytes(u64::try_from(safe).unwrap_or_default())
-            ),
-            None => format!(
-                "write more than that, such as {}",
-                display_bytes(next_try(kill.limit))
-            ),
-        },
-        fix: None,
-    })
+    worst
 }
 
 /// A quarter more, at least 100 MiB more, in steps of 64 MiB.
-fn next_try(killed: i128) -> u64 {
+fn next_try(killed: i128) -> i128 {
     const MEBIBYTE: i128 = 1024 * 1024;
     let more = (killed + killed / 4).max(killed + 100 * MEBIBYTE);
     let step = 64 * MEBIBYTE;
-    u64::try_from((more + step - 1) / step * step).unwrap_or(u64::MAX)
+    (more + step - 1) / step * step
 }
 
 #[cfg(test)]

@@ -233,6 +233,7 @@ fn absent(review: &Review, needed: &[LiveFields], version: Version) -> Finding {
             "write under spec in Git: ignoreDifferences: [{}]",
             written.join(", ")
         ),
+        offers: Vec::new(),
         fix: patch::set(
             review.root(),
             &["spec", "ignoreDifferences"],
@@ -259,6 +260,7 @@ fn uncovered(live: &LiveFields, entries: usize, version: Version) -> Finding {
         ),
         value,
         help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
+        offers: Vec::new(),
         fix: None,
     }
 }

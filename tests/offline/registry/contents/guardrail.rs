@@ -66,6 +66,7 @@ impl Rule for NoDebug {
                     magnitude: None,
                     message: "is built for debugging".to_owned(),
                     help: "take the other one".to_owned(),
+                    offers: Vec::new(),
                     fix: None,
                 }],
                 abstained: Vec::new(),
