@@ -60,6 +60,14 @@ pub enum InvalidReference {
     /// 64 hexadecimal digits could be an image ID.
     #[error("64 hexadecimal digits alone are an image ID; write a name, or name@sha256:DIGITS")]
     ImageId,
+    /// It is a number or a boolean.
+    #[error("{seen} is a {kind} in YAML; write it in quotes")]
+    NotText {
+        /// As it is written.
+        seen: String,
+        /// `number` or `boolean`.
+        kind: &'static str,
+    },
     /// One of the commonest mistakes.
     #[error("{0}")]
     Common(Mistake),
@@ -239,6 +247,9 @@ impl InvalidReference {
     pub fn instead(&self) -> Option<&str> {
         match self {
             Self::Common(mistake) => mistake.instead.as_deref(),
+            Self::NotText { seen, .. } => {
+                Some(&**seen).filter(|seen| ImageReference::read(seen).is_ok())
+            }
             _ => None,
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn explain(text: &str, error: InvalidReference) -> InvalidReference {
         return InvalidReference::Common(unreplaced(found));
     }
     let problem = scheme(text)
-        .map(|(scheme, _)| format!("{scheme} does not belong into an image; leave it out"))
+        .map(|(scheme, _)| format!("leave {scheme} out, as an image has no scheme"))
         .or_else(|| blank(text))
         .or_else(|| digest_after_colon(text).map(|_| AFTER_COLON.to_owned()))
         .or_else(|| float(text).map(|_| FLOAT.to_owned()))
@@ -68,8 +68,8 @@ fn unreplaced(found: &str) -> Mistake {
         format!("{shown} is what a template prints for a value that is missing; set that value")
     } else {
         format!(
-            "{shown} is a placeholder, and Kubernetes replaces none in an image; write the value, \
-             or have the tool that knows it replace it before"
+            "{shown} is a placeholder, which no node replaces; write the value, or check the output \
+             of the tool that fills it in, such as helm template, flux build or envsubst"
         )
     };
     Mistake {
@@ -226,22 +226,22 @@ mod tests {
             ),
             (
                 "https://registry.example.com/shop/web:1.2.0".to_owned(),
-                "https:// does not belong into an image; leave it out",
+                "leave https:// out, as an image has no scheme",
                 "registry.example.com/shop/web:1.2.0".to_owned(),
             ),
             (
                 "docker://nginx:1.27".to_owned(),
-                "docker:// does not belong",
+                "leave docker:// out",
                 "nginx:1.27".to_owned(),
             ),
             (
                 "https://hub.docker.com/r/grafana/loki/".to_owned(),
-                "https:// does not belong",
+                "leave https:// out",
                 "grafana/loki".to_owned(),
             ),
             (
                 "oci://Registry.example.com/Shop/Web:V1 ".to_owned(),
-                "oci:// does not belong",
+                "leave oci:// out",
                 "registry.example.com/shop/web:V1".to_owned(),
             ),
             (
@@ -296,7 +296,7 @@ mod tests {
         for (text, sentence) in [
             ("nginx 1.27", "the image has a blank inside; write NAME:TAG"),
             ("shop/web:sha256:abc", "a digest stands after @"),
-            ("https://", "https:// does not belong"),
+            ("https://", "leave https:// out"),
             (":latest", "the name is missing, as where a chart prints"),
             (":", "the name is missing"),
             ("/shop/web:1", "nothing stands before the first /"),

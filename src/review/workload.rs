@@ -172,14 +172,20 @@ impl<'a> Container<'a> {
         let Some(image) = image else {
             return Ok(None);
         };
-        let unreadable =
-            || Unknown::unreadable(&format!("{}/image", self.place.pointer()), "is no text");
-        Ok(Some(ImageUse::new(
+        let mut used = ImageUse::new(
             self.item().into_owned(),
-            image.as_str().ok_or_else(unreadable)?,
+            &image.plain(),
             self.value.text("imagePullPolicy"),
             At::Item(self.place, "/image"),
-        )))
+        );
+        if let Some(kind) = scalar_kind(image) {
+            let seen = image.spelling().unwrap_or(&used.written).to_owned();
+            used.reference = Err(InvalidReference::NotText { seen, kind });
+        } else if !image.is_string() {
+            let pointer = format!("{}/image", self.place.pointer());
+            return Err(Unknown::unreadable(&pointer, "is no text"));
+        }
+        Ok(Some(used))
     }
 
     /// What tells it from others: its name, or where it stands and what it has for a name.
@@ -190,14 +196,9 @@ impl<'a> Container<'a> {
         }
         let Place { list, index, .. } = self.place;
         let name = self.value.get("name");
-        let name = name.filter(|name| name.as_bool().is_some() || name.is_number());
-        let Some(name) = name else {
+        let name = name.and_then(|name| Some((name, scalar_kind(name)?)));
+        let Some((name, kind)) = name else {
             return Cow::Owned(format!("{list}[{index}]"));
-        };
-        let kind = if name.is_number() {
-            "number"
-        } else {
-            "boolean"
         };
         let why = match name.spelling() {
             Some(written) => format!("{written} is a {kind} in YAML"),
@@ -474,6 +475,14 @@ fn read_images(
         ));
     }
     Ok(images)
+}
+
+/// What a value is that should be text, as where YAML reads `1.10` as a number and `y` as a boolean.
+fn scalar_kind(value: Node<'_>) -> Option<&'static str> {
+    if value.is_number() {
+        return Some("number");
+    }
+    value.as_bool().map(|_| "boolean")
 }
 
 /// Whether a text in what lies here has a length that guardrails may copy.

@@ -183,7 +183,7 @@ fn inspect(
         return Ok(None);
     };
     let problem = format!("below its own request of {written:?}; the API server refuses that");
-    let help = "or a smaller request; 512M is less than 512Mi";
+    let help = "or a smaller request; M is less than Mi";
     let advice = if is_possible(&request) {
         Advice {
             help: format!("write a limit of at least {written}, {help}"),

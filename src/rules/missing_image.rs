@@ -19,7 +19,7 @@ use crate::evidence::{
     Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, ObjectsOf, Platform,
     PlatformsOf, PresenceOf, Pull, PullSecretsOf, Puller, Questions, Unknown,
 };
-use crate::image::ImageReference;
+use crate::image::{ImageReference, InvalidReference};
 use crate::objects::{NodeState, PodImages, Reads};
 use crate::review::custom_resource::{CUSTOM_RESOURCES, CustomResource, CustomResources};
 use crate::review::workload::{ImageUse, WORKLOADS};
@@ -135,6 +135,10 @@ impl MissingImage {
         };
         let written = match &image.reference {
             Ok(reference) => reference,
+            // The API server refuses it before any webhook is asked; other kinds keep it as written.
+            Err(InvalidReference::NotText { .. }) if review.door != Door::Files => {
+                return Err(Unknown::unreadable(&image.pointer(), "is no text"));
+            }
             Err(error) => {
                 let message = format!(
                     "{} has the image {:?}, which is no image reference",

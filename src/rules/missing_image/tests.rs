@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::*;
 use crate::evidence::Listing;
-use crate::objects::ImageSet;
 
 mod custom_resources;
 
