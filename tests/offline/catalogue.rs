@@ -597,7 +597,11 @@ async fn law_10_what_a_help_offers_is_taken_by_the_same_guardrail() {
                 let about = |finding: &Finding| (finding.path.clone(), finding.item.clone());
                 let mut left = again.records.iter();
                 let left = left.find(|left| about(&left.finding) == about(&record.finding));
-                assert!(left.is_none(), "{}: {advice} is advised: {left:?}", case.title);
+                assert!(
+                    left.is_none(),
+                    "{}: {advice} is advised: {left:?}",
+                    case.title
+                );
                 *taken.entry(case.rule).or_default() += 1;
             }
         }
