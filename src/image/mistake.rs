@@ -28,34 +28,38 @@ pub(super) fn explain(text: &str, error: InvalidReference) -> InvalidReference {
     if let Some(found) = placeholder::find(text) {
         return InvalidReference::Common(unreplaced(found));
     }
+    let mended = mended(text);
     let problem = scheme(text)
         .map(|(scheme, _)| format!("leave {scheme} out, as an image has no scheme"))
         .or_else(|| blank(text))
         .or_else(|| digest_after_colon(text).map(|_| AFTER_COLON.to_owned()))
         .or_else(|| float(text).map(|_| FLOAT.to_owned()))
         .or_else(|| missing_part(text))
-        .or_else(|| match &error {
-            InvalidReference::UpperCase(name) => {
+        .or_else(|| match (&error, &mended) {
+            (InvalidReference::UpperCase(name), Some(_)) => {
                 Some(format!("the name {name} has capital letters"))
+            }
+            (InvalidReference::Digest(digest), Some(_)) => {
+                Some(format!("the digest {digest} is no digest"))
             }
             _ => None,
         });
-    let is_upper_case = matches!(error, InvalidReference::UpperCase(_));
-    match (problem, mended(text)) {
-        (Some(problem), Some(instead)) => InvalidReference::Common(Mistake {
-            problem: format!("{problem}; write {instead}"),
-            instead: Some(instead),
-            has_default: false,
-        }),
-        // In lower case it would be refused as well.
-        (Some(_), None) if is_upper_case => InvalidReference::Name(Shown::of(split_tag(text).0)),
-        (Some(problem), None) => InvalidReference::Common(Mistake {
-            problem: format!("{problem}; write NAME:TAG or NAME@DIGEST, such as nginx:1.27"),
-            instead: None,
-            has_default: false,
-        }),
-        (None, _) => error,
-    }
+    let Some(problem) = problem else {
+        return match error {
+            // In lower case it would be refused as well.
+            InvalidReference::UpperCase(_) => InvalidReference::Name(Shown::of(split_tag(text).0)),
+            error => error,
+        };
+    };
+    let cure = match &mended {
+        Some(instead) => instead,
+        None => "NAME:TAG or NAME@DIGEST, such as nginx:1.27",
+    };
+    InvalidReference::Common(Mistake {
+        problem: format!("{problem}; write {cure}"),
+        instead: mended,
+        has_default: false,
+    })
 }
 
 const AFTER_COLON: &str = "a digest stands after @, not after a colon";
@@ -198,6 +202,8 @@ fn in_lower_case(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn refused(text: &str) -> InvalidReference {
@@ -275,6 +281,16 @@ mod tests {
                 "shop/web:1".to_owned(),
             ),
             (
+                format!("web@sha256:{upper}"),
+                "is no digest",
+                format!("web@sha256:{hex}"),
+            ),
+            (
+                format!("web@{hex}"),
+                "is no digest",
+                format!("web@sha256:{hex}"),
+            ),
+            (
                 format!("web@sha256:{upper} "),
                 "the image ends with a blank",
                 format!("web@sha256:{hex}"),
@@ -320,5 +336,20 @@ mod tests {
         }
         assert!(refused("web:${TAG:=1.0}").has_default());
         assert!(!refused("web:${TAG}").has_default());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_offered_is_a_reference(
+            text in "(https://|docker:)?[A-Za-z./: ]{0,8}[:/@]{0,2}(sha256:|\\$\\{A|<|%s)?([0-9.e+]{0,9}|\\PC{0,6})[ \t:]?",
+        ) {
+            if let Err(error) = ImageReference::parse(&text) {
+                let instead = error.instead();
+                prop_assert!(instead.is_none_or(|instead| ImageReference::parse(instead).is_ok()));
+                prop_assert!(error.to_string().len() < 1000);
+            }
+        }
     }
 }

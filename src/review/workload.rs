@@ -210,6 +210,8 @@ impl<'a> Container<'a> {
     /// Its memory limit, where it has one.
     #[must_use]
     pub fn memory_limit(&self) -> Option<MemoryLimit<'a>> {
+        // Most have none, or are asked by several guardrails: names are made for those that have one.
+        self.value.at(MEMORY_LIMIT)?;
         let item = self.item();
         let holder = if self.name.is_empty() {
             item.clone().into_owned()

@@ -311,8 +311,12 @@ fn is_meant(tag: &str, wanted: &str) -> bool {
             .iter()
             .any(|start| tag.starts_with(start));
     let is_trial = |word: &str| {
-        let is_same = |other: &str| other.eq_ignore_ascii_case(word);
-        TRIALS.iter().any(|trial| is_same(trial)) && !words(wanted).any(is_same)
+        let is_same = |other: &str| {
+            let is_misspelt = word.len() > 3 && distance(other, word).is_some_and(|far| far < 2);
+            other.eq_ignore_ascii_case(word) || is_misspelt
+        };
+        let is_listed = TRIALS.iter().any(|trial| trial.eq_ignore_ascii_case(word));
+        is_listed && !words(wanted).any(is_same)
     };
     !is_signature
         && !words(tag).any(is_trial)
@@ -560,6 +564,8 @@ mod tests {
             ("rel-4.5.6", &unlikely, &[]),
             ("4.5.7-debug", &unlikely, &["4.5.6-debug"]),
             ("debug-4.5.6", &["4.5.6"], &["4.5.6"]),
+            ("4.5.6-debgu", &unlikely, &["4.5.6-debug"]),
+            ("unstabel", &["unstable"], &["unstable"]),
         ] {
             assert_eq!(names(wanted, &owned(tags)), expected, "{wanted}");
         }
