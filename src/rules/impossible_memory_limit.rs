@@ -9,7 +9,7 @@ use crate::evidence::{Evidence, ObjectsOf, Questions, Unknown};
 use crate::objects::{NodeState, Reads};
 use crate::placeholder;
 use crate::quantity::{Quantity, QuantityError, display_bytes};
-use crate::review::workload::{MOST_MEMORY_BYTES, MemoryLimit, WORKLOADS};
+use crate::review::workload::{LONGEST_NAME, MOST_MEMORY_BYTES, MemoryLimit, WORKLOADS};
 use crate::review::{Door, Review};
 
 /// The entry in the catalogue.
@@ -29,7 +29,7 @@ pub(super) const RULE: Entry = Entry {
 
 /// A container whose limit is below this cannot be started by runc, whose own init process, a Go
 /// program, runs under the limit. dockerd refuses limits below 6 MiB for it (moby
-/// daemon/daemon_unix.go `linuxMinMemory`, 4 MiB before 20.10), CRI-O below 12 MiB (crio.conf(5)
+/// `daemon/daemon_unix.go`, `linuxMinMemory`; 4 MiB before 20.10), CRI-O below 12 MiB (crio.conf(5)
 /// `container_min_memory`); the least of them is taken.
 const LEAST_BYTES: i128 = 4 * 1024 * 1024;
 /// The kernel counts memory in pages (the smallest on any architecture), and a process has some.
@@ -212,7 +212,7 @@ fn runtime(limit: &MemoryLimit<'_>, review: &Review, evidence: &Evidence) -> Run
     let spec = review.pod_spec().ok().flatten();
     let class = spec.and_then(|(_, spec)| spec.text_at("/runtimeClassName"));
     if let Some(class) = class.filter(|class| !class.is_empty()) {
-        let class: String = class.escape_default().take(LONGEST_CLASS).collect();
+        let class: String = class.escape_default().take(LONGEST_NAME).collect();
         return Runtime::Other(format!("runtimeClassName {class} may be another runtime"));
     }
     if !depends_on_runtime(limit) {
@@ -236,9 +236,6 @@ fn runtime(limit: &MemoryLimit<'_>, review: &Review, evidence: &Evidence) -> Run
         _ => Runtime::Runc,
     }
 }
-
-/// Bytes of the name of a RuntimeClass: those of any object.
-const LONGEST_CLASS: usize = 253;
 
 fn in_words(bytes: i128, seen: &str) -> String {
     let milli = if seen.ends_with('m') {
