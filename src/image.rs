@@ -4,12 +4,14 @@
 //! `tests/offline/image_reference.rs` holds this parser to it. A reference that the library refuses
 //! is the node's `InvalidImageName`, so a difference here would be a wrong refusal.
 
+mod mistake;
 mod state;
 
 use std::fmt;
 
 use thiserror::Error;
 
+pub use self::mistake::Mistake;
 pub use self::state::{
     Holder, ImageConfig, ImagePlatforms, ImageState, Missing, MissingPart, Platform,
 };
@@ -62,6 +64,17 @@ pub enum InvalidReference {
     /// 64 hexadecimal digits could be an image ID.
     #[error("64 hexadecimal digits alone are an image ID; write a name, or name@sha256:DIGITS")]
     ImageId,
+    /// It is a number or a boolean.
+    #[error("{seen} is a {kind} in YAML; write it in quotes")]
+    NotText {
+        /// As it is written.
+        seen: String,
+        /// `number` or `boolean`.
+        kind: &'static str,
+    },
+    /// One of the commonest mistakes.
+    #[error("{0}")]
+    Common(Mistake),
     /// The path has capital letters.
     #[error("the name {0} has capital letters; write it in lower case")]
     UpperCase(Shown),
@@ -100,6 +113,11 @@ impl ImageReference {
     /// # Errors
     /// What is wrong with it; the node would report `InvalidImageName`.
     pub fn parse(text: &str) -> Result<Self, InvalidReference> {
+        Self::read(text).map_err(|error| mistake::explain(text, error))
+    }
+
+    /// The grammar alone.
+    fn read(text: &str) -> Result<Self, InvalidReference> {
         if text.is_empty() {
             return Err(InvalidReference::Empty);
         }
@@ -222,6 +240,28 @@ impl fmt::Display for Repository {
             return f.write_str(&self.path);
         }
         write!(f, "{}/{}", self.domain, self.path)
+    }
+}
+
+// === impl InvalidReference ===
+
+impl InvalidReference {
+    /// The reference that the message says to write, where what was meant can be made out.
+    #[must_use]
+    pub fn instead(&self) -> Option<&str> {
+        match self {
+            Self::Common(mistake) => mistake.instead.as_deref(),
+            Self::NotText { seen, .. } => {
+                Some(&**seen).filter(|seen| ImageReference::read(seen).is_ok())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a placeholder in it brings its own value, so that some tool is still to replace it.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        matches!(self, Self::Common(mistake) if mistake.has_default)
     }
 }
 
@@ -398,7 +438,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_part_and_what_to_write() {
         assert!(refused("Nginx:1").contains("the name \"Nginx\" has capital letters"));
-        assert!(refused("nginx:").contains("the tag \"\" is no tag"));
+        assert!(refused("nginx:-1").contains("the tag \"-1\" is no tag"));
         assert!(refused("nginx:тег").contains("write at most 128 letters"));
         assert!(refused("nginx@sha256:abc").contains("write sha256: and 64"));
         assert!(refused("a..b").contains("is not HOST/PATH"));

@@ -34,6 +34,8 @@ pub mod manifest;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod objects;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+mod placeholder;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod quantity;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod review;

@@ -4,8 +4,10 @@
 //! v0.37.2); tests/offline/quantity.rs holds this parser to it. Only whole bytes are kept: no
 //! guardrail asks for less.
 
-use crate::tree::Node;
 use thiserror::Error;
+
+use crate::placeholder;
+use crate::tree::Node;
 
 /// What a suffix multiplies with: 10 or 2 to a power.
 const DECIMAL_UNITS: &[(&str, i32)] = &[
@@ -46,12 +48,18 @@ pub enum QuantityError {
     #[error("the quantity is empty; write a number and a unit, such as 512Mi")]
     Empty,
     /// The unit is written as Kubernetes does not write it, but it is clear which are near.
-    #[error("{seen:?} is no quantity; write {instead}")]
+    #[error("{seen:?} is no quantity; write {}", instead.join(" or "))]
     Misspelt {
         /// What is written.
         seen: String,
-        /// What to write, such as `512M or 512Mi`.
-        instead: String,
+        /// What to write, such as `512M` or `512Mi`.
+        instead: Vec<String>,
+    },
+    /// A tool was to write the quantity here.
+    #[error("{seen:?} is a placeholder that nothing has replaced; write a quantity, such as 512Mi")]
+    Placeholder {
+        /// What is written.
+        seen: String,
     },
     /// Neither number nor unit can be made out.
     #[error("{seen:?} is no quantity; write a number and a unit, such as 512Mi, 1.5Gi or 1G")]
@@ -228,6 +236,9 @@ impl QuantityError {
             return Self::Empty;
         }
         let seen: String = text.chars().take(LONGEST_SHOWN).collect();
+        if placeholder::find(text).is_some() {
+            return Self::Placeholder { seen };
+        }
         match respell(&seen) {
             Some(instead) => Self::Misspelt { seen, instead },
             None => Self::Unclear { seen },
@@ -236,13 +247,13 @@ impl QuantityError {
 }
 
 /// What somebody who writes 512MB, 512mi, 1g, `1 Gi` or `1_000` most probably means.
-fn respell(seen: &str) -> Option<String> {
+fn respell(seen: &str) -> Option<Vec<String>> {
     let plain: String = seen
         .chars()
         .filter(|char| !char.is_whitespace() && *char != '_')
         .collect();
     if Quantity::read(&plain).is_some() {
-        return Some(plain);
+        return Some(vec![plain]);
     }
     let (number, unit) = plain.split_at(plain.find(|char: char| char.is_ascii_alphabetic())?);
     if number.is_empty() || Quantity::read(number).is_none() {
@@ -254,18 +265,21 @@ fn respell(seen: &str) -> Option<String> {
         .trim_end_matches("byte")
         .trim_end_matches('b');
     if letters.is_empty() {
-        return Some(number.to_owned());
+        return Some(vec![number.to_owned()]);
     }
     let same = |unit: &&str| unit.to_lowercase() == letters;
     let binary = |unit: &&str| unit.to_lowercase() == format!("{letters}i");
     let mut units = BINARY_UNITS.iter().map(|(unit, _)| *unit);
     if let Some(unit) = units.clone().find(same) {
-        return Some(format!("{number}{unit}"));
+        return Some(vec![format!("{number}{unit}")]);
     }
     let binary = units.find(binary)?;
     let mut decimals = DECIMAL_UNITS.iter().filter(|(_, power)| *power > 0);
     let (decimal, _) = decimals.find(|(unit, _)| unit.to_lowercase() == letters)?;
-    Some(format!("{number}{decimal} or {number}{binary}"))
+    Some(vec![
+        format!("{number}{decimal}"),
+        format!("{number}{binary}"),
+    ])
 }
 
 /// `512Mi` for 536870912: the largest binary unit without a fraction, else bytes.

@@ -122,6 +122,9 @@ pub struct Finding {
     pub message: String,
     /// What to write instead.
     pub help: String,
+    /// The values among it that may be written at `path`, each whole. The guardrail finds nothing in
+    /// any of them.
+    pub offers: Vec<String>,
     /// What may be done about it.
     pub response: Response,
 }

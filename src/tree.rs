@@ -24,6 +24,8 @@ pub struct Tree {
     /// Strings that do not lie in the source as they are: those with escapes.
     unescaped: String,
     slots: Vec<Slot>,
+    /// How booleans and numbers are written whose text in JSON is another, by their index.
+    spellings: Vec<(usize, Box<str>)>,
 }
 
 /// A value in a tree.
@@ -166,7 +168,11 @@ impl Tree {
     /// Bytes of memory that it holds, without the text that it shares with others.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>() + self.unescaped.capacity()
+        let spelled = self.spellings.iter().map(|(_, text)| text.len());
+        self.slots.capacity() * size_of::<Slot>()
+            + self.unescaped.capacity()
+            + self.spellings.capacity() * size_of::<(usize, Box<str>)>()
+            + spelled.sum::<usize>()
     }
 
     fn text(&self, start: usize, length: u32) -> &str {

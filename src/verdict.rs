@@ -354,6 +354,7 @@ mod tests {
                 magnitude: None,
                 message: String::new(),
                 help: String::new(),
+                offers: Vec::new(),
                 response,
             },
             action,

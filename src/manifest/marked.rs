@@ -6,6 +6,9 @@ use super::scalar::Scalar;
 use super::{Like, Mark, Position};
 use crate::tree::{Builder, Node, Open, Tree};
 
+/// Bytes of the spelling of a number that is kept for messages.
+const LONGEST_SPELLING: usize = 40;
+
 /// A value that was read.
 #[derive(Debug)]
 pub(super) struct Marked {
@@ -59,7 +62,8 @@ impl MarkedBuilder {
         }
     }
 
-    pub(super) fn scalar(&mut self, scalar: &Scalar, position: Position) {
+    /// A scalar, and its text as it is written.
+    pub(super) fn scalar(&mut self, scalar: &Scalar, written: &str, position: Position) {
         self.marks.push(position.into());
         match scalar {
             Scalar::Null => self.builder.null(),
@@ -68,6 +72,9 @@ impl MarkedBuilder {
             Scalar::Unsigned(number) => self.builder.unsigned(*number),
             Scalar::Float(number) => self.builder.float(*number),
             Scalar::Text(text) => self.builder.borrowed_text(text),
+        }
+        if written.len() <= LONGEST_SPELLING && scalar.is_spelled_otherwise(written) {
+            self.builder.spelled(written);
         }
     }
 

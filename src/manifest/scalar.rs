@@ -186,6 +186,18 @@ impl<'a> Scalar<'a> {
         }
     }
 
+    /// Whether somebody who reads the JSON sees another boolean or number than is written: `true`
+    /// for `y`, 420 for `0644`.
+    pub(super) fn is_spelled_otherwise(&self, written: &str) -> bool {
+        match self {
+            Self::Null | Self::Text(_) => false,
+            Self::Bool(value) => written != value.to_string(),
+            Self::Integer(number) => written != number.to_string(),
+            Self::Unsigned(number) => written != number.to_string(),
+            Self::Float(number) => written != number.to_string(),
+        }
+    }
+
     /// The key in JSON, where all keys are text.
     pub(super) fn into_key(self) -> Result<Cow<'a, str>, String> {
         Ok(match self {

@@ -55,6 +55,33 @@ fn values_are_located_in_the_file() {
 }
 
 #[test]
+fn what_yaml_reads_otherwise_keeps_its_spelling() {
+    let text = "kind: List\nitems:\n- kind: A\n  a: 0644\n  b: [y, true, 1_000, 0x1F, 1.10, 7, 1.5, \"on\", ~]\n  c: &x \
+                +1\n  d: *x\n";
+    let document = only(text);
+    for (pointer, json, spelling) in [
+        ("/a", "420", Some("0644")),
+        ("/b/0", "true", Some("y")),
+        ("/b/1", "true", None),
+        ("/b/2", "1000", Some("1_000")),
+        ("/b/3", "31", Some("0x1F")),
+        ("/b/4", "1.1", Some("1.10")),
+        ("/b/5", "7", None),
+        ("/b/6", "1.5", None),
+        ("/b/7", "\"on\"", None),
+        ("/b/8", "null", None),
+        ("/d", "1", Some("+1")),
+    ] {
+        let node = document.object.root().at(pointer).unwrap();
+        assert_eq!(node.to_string(), json, "{pointer}");
+        assert_eq!(node.spelling(), spelling, "{pointer}");
+    }
+    let long = format!("kind: A\na: 0x{}1\n", "0".repeat(1000));
+    let document = only(&long);
+    assert_eq!(document.object.root().at("/a").unwrap().spelling(), None);
+}
+
+#[test]
 fn values_of_json_are_located_in_the_file() {
     let text = "{\r\n\t\"kind\": \"\\\"é{\",\r\n\t\"a\": [1, {\"b\" : null}, \"\"],\n \"é\":  {\"c\": -1.5e3}\n} \
                 {\"a\" :[]}\n";

@@ -214,7 +214,7 @@ impl Resolver<'_> {
                 let value = scalar::resolve(text, *plain, tag.as_deref());
                 let value = value.and_then(Scalar::into_json);
                 let value = value.map_err(|message| self.problem(index, message))?;
-                self.read.scalar(&value, position);
+                self.read.scalar(&value, text, position);
             }
             Kind::Sequence(children) => {
                 let children = children.clone();

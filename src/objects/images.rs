@@ -14,6 +14,9 @@ use crate::unknown::Unknown;
 /// What cri-dockerd writes before the digest of an image (Kubernetes, "Container Images").
 const DOCKER_PREFIX: &str = "docker-pullable://";
 
+/// How the version of CRI-O begins, as it tells kubelet: `cri-o://1.34.0`.
+const CRI_O: &str = "cri-o://";
+
 /// The lists of containers in a Pod, with the lists of what became of them.
 const CONTAINERS: [(&str, &str); 3] = [
     ("/spec/containers", "/status/containerStatuses"),
@@ -39,6 +42,8 @@ pub struct NodeState {
     pub platform: Option<Platform>,
     /// The images that it lists.
     pub images: ImageSet,
+    /// Whether CRI-O runs its containers, with crun more often than with runc.
+    pub has_crio: bool,
 }
 
 /// The images that the containers of a Pod were started with, unless the Pod has ended.
@@ -89,11 +94,13 @@ impl Projection for NodeState {
         let label = |name| Some(node.at("/metadata/labels")?.get(name)?.as_str()?.to_owned());
         let platform = label(OS_LABEL).zip(label(ARCHITECTURE_LABEL));
         let images = items(node, "/status/images");
+        let runtime = node.text_at("/status/nodeInfo/containerRuntimeVersion");
         // An image without a name is written as null.
         let names = images.flat_map(|image| items(image, "/names"));
         Ok(Some(Self {
             platform: platform.map(|(os, architecture)| Platform { os, architecture }),
             images: ImageSet::of(names.filter_map(Node::as_str)),
+            has_crio: runtime.is_some_and(|runtime| runtime.starts_with(CRI_O)),
         }))
     }
 }

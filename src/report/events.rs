@@ -263,6 +263,7 @@ mod tests {
                 magnitude: None,
                 message: message.to_owned(),
                 help: "write another".to_owned(),
+                offers: Vec::new(),
                 response: crate::rules::Response::Refuse,
             },
             action: Action::Record { would_refuse: true },

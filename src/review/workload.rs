@@ -1,5 +1,6 @@
 //! Where pods are described: every kind that carries a pod template, and the containers in it.
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
@@ -59,8 +60,9 @@ pub const WORKLOADS: &[WatchedKind] = &{
     kinds
 };
 
-/// Where a container has its memory limit.
+/// Where a container or a PodSpec has its memory limit, and what it requests.
 const MEMORY_LIMIT: &str = "/resources/limits/memory";
+const MEMORY_REQUEST: &str = "/resources/requests/memory";
 
 /// Where a volume has the image that it shows.
 const VOLUME_REFERENCE: &str = "/image/reference";
@@ -88,6 +90,21 @@ struct ContainerPath {
     base: &'static str,
     list: &'static str,
     index: usize,
+}
+
+/// A memory limit as it is written: that of a container, or of the whole pod.
+#[derive(Clone, Debug)]
+pub struct MemoryLimit<'a> {
+    /// What it limits, as a sentence begins: `container app`, or `the pod`.
+    pub holder: String,
+    /// The same by name, which stays when a list is reordered.
+    pub item: Cow<'a, str>,
+    /// The limit.
+    pub value: Node<'a>,
+    /// The memory that the same container or pod requests.
+    pub request: Option<Node<'a>>,
+    /// Where the limit lies in the object.
+    pub pointer: String,
 }
 
 /// One container of a pod template.
@@ -155,20 +172,53 @@ impl<'a> Container<'a> {
         let Some(image) = image else {
             return Ok(None);
         };
-        let unreadable =
-            || Unknown::unreadable(&format!("{}/image", self.place.pointer()), "is no text");
-        Ok(Some(ImageUse::new(
-            self.name.to_owned(),
-            image.as_str().ok_or_else(unreadable)?,
+        let mut used = ImageUse::new(
+            self.item().into_owned(),
+            &image.plain(),
             self.value.text("imagePullPolicy"),
             At::Item(self.place, "/image"),
-        )))
+        );
+        if let Some(kind) = scalar_kind(image) {
+            let seen = image.spelling().unwrap_or(&used.written).to_owned();
+            used.reference = Err(InvalidReference::NotText { seen, kind });
+        } else if !image.is_string() {
+            let pointer = format!("{}/image", self.place.pointer());
+            return Err(Unknown::unreadable(&pointer, "is no text"));
+        }
+        Ok(Some(used))
     }
 
-    /// Its memory limit as written, where it has one.
+    /// What tells it from others: its name, or where it stands and what it has for a name.
     #[must_use]
-    pub fn memory_limit(&self) -> Option<Node<'a>> {
-        self.value.at(MEMORY_LIMIT).filter(|limit| !limit.is_null())
+    pub fn item(&self) -> Cow<'a, str> {
+        if !self.name.is_empty() {
+            return Cow::Borrowed(self.name);
+        }
+        let ContainerPath { list, index, .. } = self.place;
+        let name = self.value.get("name");
+        let name = name.and_then(|name| Some((name, scalar_kind(name)?)));
+        let Some((name, kind)) = name else {
+            return Cow::Owned(format!("{list}[{index}]"));
+        };
+        let why = match name.spelling() {
+            Some(written) => format!("{written} is a {kind} in YAML"),
+            None => format!("a {kind}"),
+        };
+        Cow::Owned(format!("{list}[{index}], name: {name} ({why})"))
+    }
+
+    /// Its memory limit, where it has one.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<MemoryLimit<'a>> {
+        // Most have none, or are asked by several guardrails: names are made for those that have one.
+        self.value.at(MEMORY_LIMIT)?;
+        let item = self.item();
+        let holder = if self.name.is_empty() {
+            item.clone().into_owned()
+        } else {
+            format!("container {item}")
+        };
+        MemoryLimit::of(self.value, &self.place.pointer(), holder, item)
     }
 
     /// The names of the volumes that it mounts.
@@ -177,11 +227,34 @@ impl<'a> Container<'a> {
         let mounts = mounts.into_iter().flat_map(Node::items);
         mounts.filter_map(|mount| mount.text("name"))
     }
+}
 
-    /// Where its memory limit lies in the object.
+// === impl MemoryLimit ===
+
+impl<'a> MemoryLimit<'a> {
+    /// The limit in the resources of a container or a PodSpec, which lies at this pointer.
+    fn of(value: Node<'a>, base: &str, holder: String, item: Cow<'a, str>) -> Option<Self> {
+        let limit = value.at(MEMORY_LIMIT).filter(|limit| !limit.is_null())?;
+        Some(Self {
+            holder,
+            item,
+            value: limit,
+            request: value
+                .at(MEMORY_REQUEST)
+                .filter(|request| !request.is_null()),
+            pointer: format!("{base}{MEMORY_LIMIT}"),
+        })
+    }
+
+    /// As a message shows it: in quotes, and where YAML reads a number otherwise than it is written,
+    /// in both ways.
     #[must_use]
-    pub fn memory_limit_pointer(&self) -> String {
-        format!("{}{MEMORY_LIMIT}", self.place.pointer())
+    pub fn shown(&self) -> String {
+        let seen = format!("{:?}", self.value.plain());
+        match self.value.spelling() {
+            Some(written) => format!("{written}, which YAML reads as {seen}"),
+            None => seen,
+        }
     }
 }
 
@@ -262,6 +335,21 @@ impl Review {
         Ok(containers.map(|(place, index)| Container::new(*place, self.object.node(*index))))
     }
 
+    /// The memory limit of the whole pod, which all its containers share (Kubernetes, "Pod-level
+    /// resources", on by default since 1.34).
+    ///
+    /// # Errors
+    /// [`Unknown::Unreadable`] where something else lies on the way to it, or it is far too long.
+    pub fn pod_memory_limit(&self) -> Result<Option<MemoryLimit<'_>>, Unknown> {
+        let Some((base, spec)) = self.pod_spec()? else {
+            return Ok(None);
+        };
+        short(spec, base, MEMORY_LIMIT, LONGEST_LIMIT)?;
+        let the_pod = "the pod";
+        let limit = MemoryLimit::of(spec, base, the_pod.to_owned(), the_pod.into());
+        Ok(limit)
+    }
+
     /// Every image without which a container does not start: its own, and those of the image volumes
     /// that it mounts.
     ///
@@ -337,9 +425,10 @@ fn read_containers<'a>(base: &'static str, spec: Node<'a>) -> Result<Vec<Contain
             if !value.is_map() {
                 return Err(Unknown::unreadable(&place.pointer(), "is not a container"));
             }
-            short(value, place, "/name", LONGEST_NAME)?;
-            short(value, place, "/image", LONGEST_TEXT)?;
-            short(value, place, MEMORY_LIMIT, LONGEST_LIMIT)?;
+            let here = place.pointer();
+            short(value, &here, "/name", LONGEST_NAME)?;
+            short(value, &here, "/image", LONGEST_TEXT)?;
+            short(value, &here, MEMORY_LIMIT, LONGEST_LIMIT)?;
             if containers.len() == MOST_CONTAINERS {
                 return Err(Unknown::TooMany);
             }
@@ -377,8 +466,9 @@ fn read_images(
         }
         let list = "volumes";
         let place = ContainerPath { base, list, index };
-        short(volume, place, "/name", LONGEST_NAME)?;
-        short(volume, place, VOLUME_REFERENCE, LONGEST_TEXT)?;
+        let here = place.pointer();
+        short(volume, &here, "/name", LONGEST_NAME)?;
+        short(volume, &here, VOLUME_REFERENCE, LONGEST_TEXT)?;
         images.push(ImageUse::new(
             format!("volume {name}"),
             reference,
@@ -389,16 +479,19 @@ fn read_images(
     Ok(images)
 }
 
-/// Whether a text in a container or a volume has a length that guardrails may copy.
-fn short(
-    value: Node<'_>,
-    place: ContainerPath,
-    field: &str,
-    longest: usize,
-) -> Result<(), Unknown> {
+/// What a value is that should be text, as where YAML reads `1.10` as a number and `y` as a boolean.
+fn scalar_kind(value: Node<'_>) -> Option<&'static str> {
+    if value.is_number() {
+        return Some("number");
+    }
+    value.as_bool().map(|_| "boolean")
+}
+
+/// Whether a text in what lies here has a length that guardrails may copy.
+fn short(value: Node<'_>, here: &str, field: &str, longest: usize) -> Result<(), Unknown> {
     match value.text_at(field) {
         Some(text) if text.len() > longest => Err(Unknown::unreadable(
-            &format!("{}{field}", place.pointer()),
+            &format!("{here}{field}"),
             &format!("is longer than {longest} bytes"),
         )),
         _ => Ok(()),

@@ -253,6 +253,7 @@ impl ImplicitExternalSecretDefaults {
                 shown.join(", ")
             ),
             help: help.join("\n"),
+            offers: Vec::new(),
             response: patch.map_or(Response::Warn, Response::Repair),
         })
     }
@@ -385,6 +386,7 @@ impl OrganisationDefault {
                 "{name} was left out and is {now}; the organisation's default {problem}"
             ),
             help,
+            offers: Vec::new(),
             response,
         })
     }

@@ -15,19 +15,19 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::nearest_tag::nearest;
+use super::nearest_tag::{Suggestion, nearest};
 use super::{Certainty, Finding, Judgement, Meta, Mistake, OwnSettings, Response, Rule};
 use crate::evidence::{
     Evidence, Holder, ImagePlatforms, ImageState, Missing, MissingPart, ObjectsOf, Platform,
     PlatformsOf, PresenceOf, Pull, PullSecretsOf, Puller, Questions, Unknown,
 };
-use crate::image::ImageReference;
+use crate::image::{ImageReference, InvalidReference};
 use crate::objects::{NodeState, PodImages, Reads};
 use crate::review::custom_resource::{
     CUSTOM_RESOURCES, CustomResource, CustomResourceSettings, CustomResources,
 };
 use crate::review::workload::{ImageUse, WORKLOADS};
-use crate::review::{Review, WatchedKind};
+use crate::review::{Door, Review, WatchedKind};
 
 /// What it is.
 pub(crate) static META: Meta = Meta {
@@ -154,18 +154,31 @@ impl MissingImage {
             magnitude: None,
             message,
             help,
+            offers: Vec::new(),
             response: Response::Refuse,
         };
         let written = match &image.reference {
             Ok(reference) => reference,
+            // The API server refuses it before any webhook is asked; other kinds keep it as written.
+            Err(InvalidReference::NotText { .. }) if review.door != Door::Files => {
+                return Err(Unknown::unreadable(&image.pointer(), "is no text"));
+            }
             Err(error) => {
                 let message = format!(
                     "{} has the image {:?}, which is no image reference",
                     image.item,
                     printable(&image.written)
                 );
-                let help = error.to_string();
-                return Ok(Some(finding(Certainty::Proven, message, help)));
+                // A node reads it as it is; of a file, the tool that knows the default makes another.
+                let certainty = if review.door == Door::Files && error.has_default() {
+                    Certainty::Likely
+                } else {
+                    Certainty::Proven
+                };
+                return Ok(Some(Finding {
+                    offers: error.instead().into_iter().map(ToOwned::to_owned).collect(),
+                    ..finding(certainty, message, error.to_string())
+                }));
             }
         };
         let reference = written.pulled();
@@ -206,8 +219,8 @@ impl MissingImage {
                 } else {
                     None
                 };
-                let (message, help) = explain(image, &reference, missing);
-                Ok(Some(match holder {
+                let (message, help, offers) = explain(image, &reference, missing);
+                let found = match holder {
                     None => finding(Certainty::Proven, message, help),
                     Some(holder) => {
                         let who = told(&holder, review);
@@ -215,7 +228,8 @@ impl MissingImage {
                             format!("{message}; {who} has it still, but others cannot pull it");
                         finding(Certainty::Likely, message, help)
                     }
-                }))
+                };
+                Ok(Some(Finding { offers, ..found }))
             }
             ImageState::Denied { asked } => {
                 let message = format!(
@@ -320,14 +334,20 @@ fn unless_made(finding: Finding) -> Finding {
     }
 }
 
-/// The message is the same whoever answered; the help says who did, and what there is instead.
-fn explain(image: &ImageUse, reference: &ImageReference, missing: &Missing) -> (String, String) {
+/// The message is the same whoever answered; the help says who did, and what there is instead, which
+/// comes as references, too.
+fn explain(
+    image: &ImageUse,
+    reference: &ImageReference,
+    missing: &Missing,
+) -> (String, String, Vec<String>) {
     let Missing {
         what, asked, tags, ..
     } = missing;
     let repository = reference.repository.familiar();
     let host = &reference.repository.domain;
     let item = &image.item;
+    let mut offers = Vec::new();
     let (lacks, cure) = match what {
         MissingPart::Repository => (
             format!("repository {repository}"),
@@ -342,15 +362,16 @@ fn explain(image: &ImageUse, reference: &ImageReference, missing: &Missing) -> (
         ),
         MissingPart::Tag => {
             let tag = reference.tag.as_deref().unwrap_or_default();
-            (
-                format!("tag {tag} in {repository}"),
-                nearest_tags(tag, tags),
-            )
+            let near = nearest(tag, tags);
+            let whole = near.iter().map(|near| format!("{repository}:{}", near.tag));
+            offers.extend(whole);
+            (format!("tag {tag} in {repository}"), in_words(&near))
         }
     };
     (
         format!("{item}: {host} has no {lacks}"),
         format!("{cure}; asked: {asked}"),
+        offers,
     )
 }
 
@@ -406,8 +427,7 @@ fn explain_platforms(
     Some((message, help.to_owned()))
 }
 
-fn nearest_tags(wanted: &str, tags: &[String]) -> String {
-    let near = nearest(wanted, tags);
+fn in_words(near: &[Suggestion]) -> String {
     if near.is_empty() {
         return "write a tag that exists, or push the image first".to_owned();
     }
@@ -418,8 +438,13 @@ fn nearest_tags(wanted: &str, tags: &[String]) -> String {
     format!("nearest: {}", listed.join(", "))
 }
 
-/// A reference as it may be shown: what a user wrote may hold anything.
+/// A reference as it may be shown: what a user wrote may hold anything. Blanks are what nobody sees,
+/// so they have a sign.
 fn printable(reference: &str) -> String {
-    let clean = |char: char| if char.is_ascii_graphic() { char } else { '?' };
+    let clean = |char: char| match char {
+        char if char.is_ascii_graphic() => char,
+        char if char.is_whitespace() => '␠',
+        _ => '?',
+    };
     reference.chars().take(200).map(clean).collect()
 }

@@ -20,6 +20,11 @@ const ARCHITECTURES: &[&str] = &[
     "386", "aarch64", "amd64", "arm", "arm32v5", "arm32v6", "arm32v7", "arm64", "arm64v8", "armv5",
     "armv6", "armv7", "armv8", "i386", "linux", "ppc64le", "riscv64", "s390x", "x86_64",
 ];
+/// Words of what is built to be tried out, or to look for faults: nearly never what is meant.
+const TRIALS: &[&str] = &[
+    "cache", "canary", "ci", "debug", "dev", "devel", "nightly", "pr", "sha", "snapshot", "test",
+    "testing", "unstable",
+];
 /// What tags of Windows images hold.
 const WINDOWS: &[&str] = &["ltsc20", "nanoserver", "windows"];
 
@@ -58,9 +63,11 @@ pub fn nearest(wanted: &str, tags: &[String]) -> Vec<Suggestion> {
         .into_iter()
         .filter(|tag| is_meant(tag, wanted))
         .collect();
+    near.add_float(&tags);
     let versions: Vec<Version<'_>> = tags.iter().filter_map(|tag| Version::of(tag)).collect();
     let wanted_version = Version::of(wanted);
     if let Some(wanted) = &wanted_version {
+        near.add_words(wanted, &versions);
         near.add_versions(wanted, &versions);
         near.add_variants(wanted, &versions);
         near.add_next_major(wanted, &versions);
@@ -87,6 +94,56 @@ impl Near<'_> {
 
     fn add_version(&mut self, version: Option<&Version<'_>>, why: &'static str) {
         if let Some(version) = version {
+            self.add(version.tag, why);
+        }
+    }
+
+    /// The tag that loses its last zero where it is not quoted: to YAML, 1.10 is the number 1.1.
+    fn add_float(&mut self, tags: &[&str]) {
+        let parts = self.wanted.split_once('.');
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if parts.is_some_and(|(whole, fraction)| is_number(whole) && is_number(fraction)) {
+            let quoted = format!("{}0", self.wanted);
+            for tag in tags.iter().filter(|tag| **tag == quoted) {
+                self.add(tag, "what 1.10 becomes without quotes is 1.1");
+            }
+        }
+    }
+
+    /// The same version without the word before it, or with a word before or after it, where it is
+    /// nowhere as it is.
+    fn add_words(&mut self, wanted: &Version<'_>, versions: &[Version<'_>]) {
+        let same = versions.iter().filter(|version| version.key == wanted.key);
+        let mut same: Vec<_> = same
+            .map(|version| {
+                (
+                    version.lead != wanted.lead,
+                    version.variant != wanted.variant,
+                    version,
+                )
+            })
+            .collect();
+        let is_there = same.iter().any(|(lead, variant, _)| !lead && !variant);
+        if is_there || !self.found.is_empty() || !wanted.is_precise() {
+            return;
+        }
+        same.retain(|(other_lead, other_variant, version)| {
+            let lead_fits = !other_lead || version.lead.is_empty() || wanted.lead.is_empty();
+            let variant_fits = !other_variant
+                || wanted.variant.is_empty()
+                || *other_lead && version.variant.is_empty();
+            lead_fits && variant_fits
+        });
+        same.sort_by_key(|(other_lead, other_variant, version)| {
+            let lengths = (version.length != wanted.length, version.tag.len());
+            (*other_variant, *other_lead, lengths, version.tag)
+        });
+        for (other_lead, _, version) in same {
+            let why = match (other_lead, version.lead.is_empty()) {
+                (true, true) => "same version without the word before it",
+                (true, false) => "same version with a word before it",
+                (false, _) => "same version with a variant",
+            };
             self.add(version.tag, why);
         }
     }
@@ -194,13 +251,19 @@ impl Near<'_> {
 }
 
 /// The versions that could stand for the wanted one: same lead and variant, no prerelease unless
-/// one is wanted, and as many numbers where there are such.
+/// one is wanted, and as many numbers where there are such. Where none has the lead, those without.
 fn alike<'v, 'a>(wanted: &Version<'_>, versions: &'v [Version<'a>]) -> Vec<&'v Version<'a>> {
-    let alike: Vec<_> = versions
-        .iter()
-        .filter(|version| version.lead == wanted.lead && version.variant == wanted.variant)
-        .filter(|version| version.key.released || !wanted.key.released)
-        .collect();
+    let with = |lead: &str| -> Vec<&'v Version<'a>> {
+        versions
+            .iter()
+            .filter(|version| version.lead == lead && version.variant == wanted.variant)
+            .filter(|version| version.key.released || !wanted.key.released)
+            .collect()
+    };
+    let mut alike = with(wanted.lead);
+    if alike.is_empty() && wanted.is_precise() {
+        alike = with("");
+    }
     let as_long: Vec<_> = alike
         .iter()
         .copied()
@@ -239,7 +302,7 @@ fn spelling(tag: &str) -> String {
 }
 
 /// Whether somebody who wrote the wanted tag could mean this one: no signature, no build of one
-/// commit, and an image of one architecture or for Windows only where that is asked for.
+/// commit, and an image of one architecture, for Windows or for trials only where that is asked for.
 fn is_meant(tag: &str, wanted: &str) -> bool {
     let is_signature = [".sig", ".att", ".sbom"]
         .iter()
@@ -247,7 +310,16 @@ fn is_meant(tag: &str, wanted: &str) -> bool {
         || ["sha256-", "sha512-"]
             .iter()
             .any(|start| tag.starts_with(start));
+    let is_trial = |word: &str| {
+        let is_same = |other: &str| {
+            let is_misspelt = word.len() > 3 && distance(other, word).is_some_and(|far| far < 2);
+            other.eq_ignore_ascii_case(word) || is_misspelt
+        };
+        let is_listed = TRIALS.iter().any(|trial| trial.eq_ignore_ascii_case(word));
+        is_listed && !words(wanted).any(is_same)
+    };
     !is_signature
+        && !words(tag).any(is_trial)
         && !words(tag).any(is_commit)
         && (has_architecture(wanted) || !has_architecture(tag))
         && (is_for_windows(wanted) || !is_for_windows(tag))
@@ -444,6 +516,66 @@ mod tests {
         assert_eq!(names("1.5.0", &alloy()), ["v1.5.0", "v1.5.1"]);
         assert_eq!(near[0].why, "same version, written differently");
         assert_eq!(near[1].why, "nearest higher patch");
+    }
+
+    #[test]
+    fn a_word_before_or_after_the_version_is_left_out_or_added() {
+        let released = owned(&[
+            "1.86.1",
+            "1.86.2",
+            "1.87.0-rc.1",
+            "main-latest",
+            "main-v1.83.14-nightly",
+        ]);
+        let near = nearest("main-1.86.2", &released);
+        assert_eq!(names("main-1.86.2", &released), ["1.86.2", "1.86.1"]);
+        assert_eq!(near[0].why, "same version without the word before it");
+        let unlikely = [
+            "sha-4.5.6",
+            "nightly-4.5.6",
+            "4.5.6-dev",
+            "4.5.6-arm64",
+            "4.5.6-debug",
+            "4.5.6-rc.1",
+            "rel-4.5.6-debug",
+            "4.5.6-0a1b2c3",
+        ];
+        for (wanted, tags, expected) in [
+            (
+                "4.5.6",
+                &["rel-4.5.6", "4.5.5"][..],
+                &["rel-4.5.6", "4.5.5"][..],
+            ),
+            ("v4.5.6", &["rel-4.5.6"], &["rel-4.5.6"]),
+            ("4.5.6", &["4.5.6-jammy"], &["4.5.6-jammy"]),
+            ("4.5.6-jammy", &["4.5.6"], &["4.5.6"]),
+            ("my-app-4.5.6", &["4.5.6", "v4.5.6"], &["4.5.6", "v4.5.6"]),
+            (
+                "rel-4.5.6-jammy",
+                &["4.5.6", "4.5.6-jammy"],
+                &["4.5.6-jammy", "4.5.6"],
+            ),
+            ("rel-4.5.6", &["4.5.4", "4.6.0"], &["4.5.4"]),
+            // Its own line of versions comes first where the version itself is nowhere.
+            ("rel-4.5.6", &["rel-4.5.4", "4.5.5"], &["rel-4.5.4"]),
+            // A single number is a build, and no version.
+            ("build-7", &["7", "8"], &[]),
+            ("4.5.6", &unlikely, &[]),
+            ("rel-4.5.6", &unlikely, &[]),
+            ("4.5.7-debug", &unlikely, &["4.5.6-debug"]),
+            ("debug-4.5.6", &["4.5.6"], &["4.5.6"]),
+            ("4.5.6-debgu", &unlikely, &["4.5.6-debug"]),
+            ("unstabel", &["unstable"], &["unstable"]),
+        ] {
+            assert_eq!(names(wanted, &owned(tags)), expected, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn a_tag_that_lost_its_last_zero_is_the_nearest() {
+        let tags = owned(&["1.0", "1.1.7", "1.10", "1.2"]);
+        assert_eq!(names("1.1", &tags)[0], "1.10");
+        assert!(!names("v1.1", &tags).contains(&"1.10".to_owned()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing is guessed here: only kills that were seen, in the configuration or in the evidence,
 //! count. A limit that is raised is never held up, however low it still is.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::image::ImageReference;
 use crate::objects::DEFAULT_NAMESPACE;
 use crate::quantity::{Quantity, display_bytes};
 use crate::review::Review;
-use crate::review::workload::{Container, WORKLOADS};
+use crate::review::workload::{Container, MemoryLimit, WORKLOADS};
 
 /// What it is.
 pub(crate) static META: Meta = Meta {
@@ -74,15 +75,18 @@ impl Rule for OomKilledMemoryLimit {
         records.extend(evidence.get(&asked).into_iter().flatten().cloned());
         containers
             .map(|container| {
-                let old = before.iter().find(|(name, _)| name == container.name);
+                let item = container.item();
+                let old = before.iter().find(|(name, _)| *name == item);
+                let limit = limit_of(review, &container);
                 let raised =
-                    old.is_some_and(|(_, old)| limit_of(&container).is_some_and(|new| new > *old));
-                let finding = if raised {
-                    None
-                } else {
-                    inspect(review, &container, &records)
+                    old.is_some_and(|(_, old)| limit.as_ref().is_some_and(|(new, _)| new > old));
+                let finding = match limit {
+                    Some((limit, written)) if !raised => {
+                        inspect(review, &container, limit, &written, &records)
+                    }
+                    _ => None,
                 };
-                (container.name, Ok::<_, Unknown>(finding))
+                (item, Ok::<_, Unknown>(finding))
             })
             .collect()
     }
@@ -134,24 +138,33 @@ fn is_of(image: &ImageReference, wanted: &ImageReference) -> bool {
     image.repository == wanted.repository && (any_tag || image.pulled() == wanted.pulled())
 }
 
-fn limit_of(container: &Container<'_>) -> Option<u64> {
-    let limit = Quantity::from_json(container.memory_limit()?).ok()?.bytes();
-    u64::try_from(limit).ok().filter(|limit| *limit > 0)
+/// The limit under which a container runs, in bytes and as written: its own, or that of its pod where
+/// this is less. All containers share the latter, so each has at most that.
+fn limit_of<'a>(review: &'a Review, container: &Container<'a>) -> Option<(u64, MemoryLimit<'a>)> {
+    let of_pod = review.pod_memory_limit().ok().flatten();
+    let limits = container.memory_limit().into_iter().chain(of_pod);
+    let limits = limits.filter_map(|limit| {
+        let bytes = Quantity::from_json(limit.value).ok()?.bytes();
+        let bytes = u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)?;
+        Some((bytes, limit))
+    });
+    limits.min_by_key(|(bytes, _)| *bytes)
 }
 
-fn limits(review: &Review) -> Vec<(String, u64)> {
+fn limits(review: &Review) -> Vec<(Cow<'_, str>, u64)> {
     let containers = review.containers().into_iter().flatten();
     containers
-        .filter_map(|container| Some((container.name.to_owned(), limit_of(&container)?)))
+        .filter_map(|container| Some((container.item(), limit_of(review, &container)?.0)))
         .collect()
 }
 
 fn inspect(
     review: &Review,
     container: &Container<'_>,
+    limit: u64,
+    written: &MemoryLimit<'_>,
     records: &[Arc<MemoryRecord>],
 ) -> Option<Finding> {
-    let limit = limit_of(container)?;
     let images = review.images().unwrap_or_default();
     let image = images.iter().find(|image| image.is_of(container));
     let image = image.and_then(|image| image.reference.as_ref().ok());
@@ -163,6 +176,67 @@ fn inspect(
     let outcome = |wanted| {
         let matching = matching.iter().copied();
         matching.filter(move |record| record.outcome == wanted)
+    };
+    let (certainty, kill) = worst(limit, &matching)?;
+    let outlived = |row: &&MemoryRecord| {
+        let mut kills = outcome(MemoryOutcome::OomKilled);
+        row.limit > kill.limit && kills.all(|kill| kill.limit < row.limit || is_later(row, kill))
+    };
+    let safe = outcome(MemoryOutcome::Survived)
+        .filter(outlived)
+        .map(|row| row.limit)
+        .min();
+    let advised = safe.unwrap_or_else(|| {
+        let mut more = next_try(kill.limit);
+        // A kill that was seen less often, at a higher limit, speaks against that one, too.
+        while let Some((_, kill)) = worst(more, &matching) {
+            more = next_try(kill.limit);
+        }
+        more
+    });
+    let advised = display_bytes(advised);
+    let seen = written.value.plain();
+    let shown = match written.value.spelling() {
+        Some(_) => written.shown(),
+        None => seen.clone().into_owned(),
+    };
+    let is_own = written.item == container.item();
+    let who = if is_own {
+        "it".to_owned()
+    } else {
+        format!("its container {}", container.item())
+    };
+    Some(Finding {
+        certainty,
+        path: written.pointer.clone(),
+        item: container.item().into_owned(),
+        value: seen.into_owned(),
+        magnitude: Some(limit.into()),
+        message: format!(
+            "{} has the memory limit {shown}; {who} was OOM-killed{} at {}{}",
+            written.holder,
+            kill.times
+                .map(|times| format!(" {times} times"))
+                .unwrap_or_default(),
+            display_bytes(kill.limit),
+            kill.at()
+                .map(|at| format!(", last on {at}"))
+                .unwrap_or_default(),
+        ),
+        help: match safe {
+            Some(_) => format!("write {advised} or more, the smallest limit that it survived"),
+            None => format!("write more than that, such as {advised}"),
+        },
+        offers: vec![advised],
+        response: Response::Refuse,
+    })
+}
+
+/// The kill that speaks most against this limit, and how sure that is.
+fn worst<'r>(limit: u64, records: &[&'r MemoryRecord]) -> Option<(Certainty, &'r MemoryRecord)> {
+    let outcome = |wanted| {
+        let records = records.iter().copied();
+        records.filter(move |record| record.outcome == wanted)
     };
     let mut worst: Option<(Certainty, &MemoryRecord)> = None;
     for kill in outcome(MemoryOutcome::OomKilled).filter(|kill| limit <= kill.limit) {
@@ -182,46 +256,7 @@ fn inspect(
             worst = Some((certainty, kill));
         }
     }
-    let (certainty, kill) = worst?;
-    let outlived = |row: &&MemoryRecord| {
-        let mut kills = outcome(MemoryOutcome::OomKilled);
-        row.limit > kill.limit && kills.all(|kill| kill.limit < row.limit || is_later(row, kill))
-    };
-    let safe = outcome(MemoryOutcome::Survived)
-        .filter(outlived)
-        .map(|row| row.limit)
-        .min();
-    let written = container.memory_limit()?;
-    let seen = written.plain().into_owned();
-    Some(Finding {
-        certainty,
-        path: container.memory_limit_pointer(),
-        item: container.name.to_owned(),
-        value: seen.clone(),
-        magnitude: Some(limit.into()),
-        message: format!(
-            "container {} has the memory limit {seen}; it was OOM-killed{} at {}{}",
-            container.name,
-            kill.times
-                .map(|times| format!(" {times} times"))
-                .unwrap_or_default(),
-            display_bytes(kill.limit),
-            kill.at()
-                .map(|at| format!(", last on {at}"))
-                .unwrap_or_default(),
-        ),
-        help: match safe {
-            Some(safe) => format!(
-                "write {} or more, the smallest limit that it survived",
-                display_bytes(safe)
-            ),
-            None => format!(
-                "write more than that, such as {}",
-                display_bytes(next_try(kill.limit))
-            ),
-        },
-        response: Response::Refuse,
-    })
+    worst
 }
 
 /// A quarter more, at least 100 MiB more, in steps of 64 MiB.

@@ -284,6 +284,7 @@ fn absent(review: &Review, needed: &[LiveFields<'_>], version: Version) -> Findi
             "write under spec in Git: ignoreDifferences: [{}]",
             written.join(", ")
         ),
+        offers: Vec::new(),
         response: patch::set(
             review.root(),
             &["spec", "ignoreDifferences"],
@@ -312,6 +313,7 @@ fn uncovered(live: &LiveFields<'_>, entries: usize, version: Version) -> Finding
         ),
         value,
         help: format!("add to spec.ignoreDifferences in Git: {}", live.in_yaml()),
+        offers: Vec::new(),
         response: Response::Warn,
     }
 }

@@ -129,6 +129,15 @@ impl<'t> Node<'t> {
         text.unwrap_or_else(|| Cow::Owned(self.to_string()))
     }
 
+    /// How a boolean or a number is written in YAML, where that is not how JSON writes it: `y` for
+    /// true, `0644` for 420.
+    #[must_use]
+    pub fn spelling(self) -> Option<&'t str> {
+        let spellings = &self.tree.spellings;
+        let found = spellings.binary_search_by_key(&self.index, |(index, _)| *index);
+        found.ok().map(|found| &*spellings[found].1)
+    }
+
     /// The boolean, where it is one.
     #[must_use]
     pub fn as_bool(self) -> Option<bool> {

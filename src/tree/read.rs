@@ -14,6 +14,7 @@ pub(crate) struct Builder {
     source: Arc<String>,
     unescaped: String,
     slots: Vec<Slot>,
+    spellings: Vec<(usize, Box<str>)>,
 }
 
 /// A list or map that is still open.
@@ -124,6 +125,7 @@ impl Builder {
             source: self.source,
             unescaped: self.unescaped,
             slots: self.slots,
+            spellings: self.spellings,
         }
     }
 
@@ -149,6 +151,13 @@ impl Builder {
     pub(crate) fn float(&mut self, value: f64) {
         let number = value.is_finite().then_some(Slot::Float(value));
         self.slots.push(number.unwrap_or(Slot::Null));
+    }
+
+    /// How the last value is written, where it is a boolean or a number in other words than JSON's.
+    pub(crate) fn spelled(&mut self, text: &str) {
+        if let Some(last) = self.slots.len().checked_sub(1) {
+            self.spellings.push((last, text.into()));
+        }
     }
 
     /// A string, or a key of a map.
@@ -252,7 +261,12 @@ impl Builder {
                 }
                 self.close(map);
             }
-            scalar => self.slots.push(scalar),
+            scalar => {
+                self.slots.push(scalar);
+                if let Some(text) = node.spelling() {
+                    self.spelled(text);
+                }
+            }
         }
     }
 }

@@ -10,10 +10,11 @@ use forestall::evidence::{
 };
 use forestall::guard::Guard;
 use forestall::lookup::Lookup;
+use forestall::quantity::Quantity;
 use forestall::review::{Door, Review, patch};
-use forestall::rules::Guardrail;
 use forestall::rules::catalogue::CATALOGUE;
-use forestall::rules::{Certainty, Judgement, Meta, Rule};
+use forestall::rules::{Certainty, Finding, Guardrail, Judgement, Meta, Rule};
+use forestall::tree::Tree;
 use forestall::verdict::{Action, Phase, Verdict};
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -578,6 +579,79 @@ async fn law_8_all_findings_are_told_and_not_the_first() {
     ] {
         assert!(refusal.contains(part), "{part} is not in {refusal}");
     }
+}
+
+#[tokio::test]
+async fn law_10_what_a_help_offers_is_taken_by_the_same_guardrail() {
+    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+    for case in cases() {
+        let verdict = judged(&case, Mode::Audit, &case.review, Phase::Validate).await;
+        for record in verdict.records {
+            for (advice, object) in advised(&case.review, &record.finding) {
+                let repaired = case.review.with_object(Arc::new(object));
+                let again = judged(&case, Mode::Audit, &repaired, Phase::Validate).await;
+                let about = |finding: &Finding| (finding.path.clone(), finding.item.clone());
+                let mut left = again.records.iter();
+                let left = left.find(|left| about(&left.finding) == about(&record.finding));
+                assert!(
+                    left.is_none(),
+                    "{}: {advice} is advised: {left:?}",
+                    case.title
+                );
+                *taken.entry(case.rule).or_default() += 1;
+            }
+        }
+    }
+    for meta in CATALOGUE {
+        let name = meta.name;
+        assert!(taken.contains_key(name), "no case of {name} offers a value");
+    }
+}
+
+/// What the advice of a finding is, and the object that becomes of following it.
+fn advised(review: &Review, finding: &Finding) -> Vec<(String, Tree)> {
+    let help = &finding.help;
+    let written = |change: &dyn Fn(&mut Value)| {
+        let mut object = review.root().to_value();
+        change(&mut object);
+        Tree::from(object)
+    };
+    let mut advised = Vec::new();
+    if let Some(fix) = finding.response.patch() {
+        let object = patch::apply(&review.object, fix).unwrap();
+        advised.push(("the fix".to_owned(), object));
+    }
+    // A tag may be offered by itself, where it is clear of which repository.
+    for offer in &finding.offers {
+        let tag = offer.rsplit_once(':').map_or(&**offer, |(_, tag)| tag);
+        assert!(help.contains(tag), "{offer} is not in {help:?}");
+    }
+    let words = help.split([' ', ',', ';', '"']);
+    let quantities = words.filter(|word| {
+        let has_digit = word.starts_with(|char: char| char.is_ascii_digit());
+        let is_seen = *word == finding.value;
+        has_digit && !is_seen && finding.path.ends_with("/memory") && Quantity::parse(word).is_ok()
+    });
+    let values = finding.offers.iter().map(String::as_str).chain(quantities);
+    advised.extend(values.map(|value| {
+        let object = written(&|object| *object.pointer_mut(&finding.path).unwrap() = json!(value));
+        (value.to_owned(), object)
+    }));
+    if let Some((_, yaml)) = help.split_once(" in Git: ") {
+        let (read, errors) = forestall::manifest::read("help", yaml.as_bytes());
+        assert!(errors.is_empty() && read.len() == 1, "{help:?}: {errors:?}");
+        let advice = read[0].object.root().to_value();
+        let object = written(&|object| {
+            let entries = &mut object["spec"]["ignoreDifferences"];
+            match advice.get("ignoreDifferences") {
+                Some(whole) => *entries = whole.clone(),
+                None if entries.is_null() => *entries = json!([advice]),
+                None => entries.as_array_mut().unwrap().push(advice.clone()),
+            }
+        });
+        advised.push((yaml.to_owned(), object));
+    }
+    advised
 }
 
 #[tokio::test]

@@ -203,7 +203,7 @@ fn a_finding_is_shown_with_its_place_its_source_and_its_cure() {
     let outcome = Place::with(&[("bad.yaml", BAD_POD)]).check("-f bad.yaml");
     let expected = "\
 bad.yaml:9:34: error[impossible-memory-limit]: container app has the memory limit \"512m\", which \
-is 1 byte (m means thousandths); no container starts below 4Mi
+is 1 byte (m means thousandths); runc starts no container below 4Mi
   |
 8 |   - name: app
 9 |     resources: {limits: {memory: 512m}}
@@ -235,7 +235,7 @@ fn the_json_report_has_this_form() {
             "object": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "bad"},
             "path": "/spec/containers/0/resources/limits/memory",
             "message": "container app has the memory limit \"512m\", which is 1 byte (m means thousandths); \
-                        no container starts below 4Mi",
+                        runc starts no container below 4Mi",
             "help": "write 512Mi if mebibytes are meant",
             "fix": null,
             "source": {"file": "bad.yaml", "line": 9, "column": 34},

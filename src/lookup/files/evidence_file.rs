@@ -332,6 +332,7 @@ pub(super) fn node_states(nodes: &[Value]) -> impl Iterator<Item = (String, Node
         let state = NodeState {
             platform: platform.map(|(os, architecture)| Platform { os, architecture }),
             images: ImageSet::of(held(node)),
+            has_crio: false,
         };
         (name, state)
     })

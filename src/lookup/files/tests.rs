@@ -154,6 +154,7 @@ async fn what_is_recorded_of_a_holder_leads_to_the_same_answer() {
     let node = NodeState {
         platform: Some(platform),
         images: ImageSet::default(),
+        has_crio: false,
     };
     for asks_platforms in [false, true] {
         let mut recorded = EvidenceFile::default();

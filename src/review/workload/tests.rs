@@ -125,3 +125,61 @@ fn image_volumes_are_bounded_in_number() {
     assert_eq!(images(MOST_CONTAINERS), Ok(MOST_CONTAINERS));
     assert_eq!(images(MOST_CONTAINERS + 1), Err(Unknown::TooMany));
 }
+
+#[test]
+fn a_container_without_a_name_is_told_by_its_place_and_what_it_has() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  initContainers: [{name: no, image: a}]\n  \
+                containers: [{name: app, image: a}, {image: a}, {name: 0644, image: a}, {name: [a], image: a}, \
+                {name: '', image: 1.10}]\n";
+    let (documents, _) = crate::manifest::read("a.yaml", text.as_bytes());
+    let review = Review::of_shared(&documents[0].object).unwrap();
+    let images = review.images().unwrap();
+    let items: Vec<_> = images.iter().map(|image| &*image.item).collect();
+    let expected = [
+        "initContainers[0], name: false (no is a boolean in YAML)",
+        "app",
+        "containers[1]",
+        "containers[2], name: 420 (0644 is a number in YAML)",
+        "containers[3]",
+        "containers[4]",
+    ];
+    assert_eq!(items, expected);
+    let error = images[5].reference.as_ref().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "1.10 is a number in YAML; write it in quotes"
+    );
+    assert_eq!(error.instead(), Some("1.10"));
+    // In JSON, nobody wrote anything else.
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": true}]}});
+    let review = Review::of_manifest(pod).unwrap();
+    let items: Vec<_> = review.containers().unwrap().map(|one| one.item()).collect();
+    assert_eq!(items, ["containers[0], name: true (a boolean)"]);
+}
+
+#[test]
+fn a_number_in_yaml_is_shown_as_written_and_as_read() {
+    let text = "apiVersion: v1\nkind: Pod\nspec:\n  resources: {limits: {memory: 0x200}}\n  containers: [{name: a, \
+                resources: {limits: {memory: 512}}}]\n";
+    let (documents, _) = crate::manifest::read("a.yaml", text.as_bytes());
+    let review = Review::of_shared(&documents[0].object).unwrap();
+    let of_pod = review.pod_memory_limit().unwrap().unwrap();
+    assert_eq!(of_pod.shown(), "0x200, which YAML reads as \"512\"");
+    assert_eq!(of_pod.pointer, "/spec/resources/limits/memory");
+    let container = review.containers().unwrap().next().unwrap();
+    assert_eq!(container.memory_limit().unwrap().shown(), "\"512\"");
+}
+
+#[test]
+fn the_limit_of_a_pod_has_a_bounded_length_too() {
+    let pod = |limit: String| {
+        let resources = json!({"limits": {"memory": limit}});
+        Review::of_manifest(
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {"resources": resources}}),
+        )
+    };
+    let long = pod("1".repeat(LONGEST_LIMIT + 1)).unwrap();
+    assert!(long.pod_memory_limit().is_err());
+    let short = pod("1".repeat(LONGEST_LIMIT)).unwrap();
+    assert!(short.pod_memory_limit().is_ok_and(|limit| limit.is_some()));
+}

@@ -55,6 +55,7 @@ fn finding(review: &Review, puller: &Puller, secret: &PullSecret) -> Option<Find
         value: secret.name.clone(),
         magnitude: None,
         help,
+        offers: Vec::new(),
         response: Response::Refuse,
     })
 }

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::*;
 use crate::evidence::Listing;
-use crate::objects::ImageSet;
 
 mod custom_resources;
 
@@ -163,9 +162,11 @@ fn registry_case_104_and_105_an_index_must_have_a_platform_that_a_node_has() {
         }
         if let Some(nodes) = nodes {
             let nodes = nodes.iter().map(|name| {
-                let platform = Some(platform(name));
-                let images = ImageSet::default();
-                (*name, NodeState { platform, images })
+                let state = NodeState {
+                    platform: Some(platform(name)),
+                    ..NodeState::default()
+                };
+                (*name, state)
             });
             let question = ObjectsOf::<NodeState>::all().into();
             evidence.objects.insert(question, Ok(Listing::of(nodes)));
@@ -227,7 +228,7 @@ fn registry_cases_5_6_7_8_9_10_and_11_a_reference_that_is_none_is_proven_and_nob
     let path = |length| format!("a.b/{}", "x".repeat(length));
     for (image, cure) in [
         ("Nginx:1".to_owned(), "capital letters"),
-        ("nginx:".to_owned(), "the tag \"\" is no tag"),
+        ("nginx:".to_owned(), "nothing stands after the colon"),
         ("nginx:тег".to_owned(), "is no tag"),
         ("0a".repeat(32), "image ID"),
         (digest("sha256", 63), "is no digest"),

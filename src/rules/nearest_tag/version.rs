@@ -36,9 +36,10 @@ impl<'a> Version<'a> {
         let (before, after) = tag.split_at(digits);
         let v = before.ends_with(['v', 'V']);
         let lead = if v { &before[..digits - 1] } else { before };
-        let named = lead
-            .strip_suffix(['-', '_'])
-            .is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()));
+        let named = lead.strip_suffix(['-', '_']).is_some_and(|name| {
+            let mut words = name.split(['-', '_']);
+            words.all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic()))
+        });
         if !lead.is_empty() && !named {
             return None;
         }
@@ -55,6 +56,11 @@ impl<'a> Version<'a> {
             key: Key::of(&numbers, &prerelease),
             variant,
         })
+    }
+
+    /// Whether it has two numbers or more: a single one may be a date, or that of a build.
+    pub(super) fn is_precise(&self) -> bool {
+        self.length > 1
     }
 
     pub(super) fn major(&self) -> u64 {

@@ -117,7 +117,7 @@ fn mistakes_in_evidence_are_named_with_place_and_cure() {
         (
             "images:\n  Nginx:1: missing\n",
             "e.yaml:2:12",
-            "capital letters; write it in lower case",
+            "capital letters; write nginx:1",
         ),
         (
             "images: {nginx:1: missing, docker.io/library/nginx:1: exists}\n",

@@ -100,6 +100,7 @@ pub fn finding(item: &str, value: &str) -> Finding {
         magnitude: None,
         message: format!("{item} has {value:?}"),
         help: "write something else".to_owned(),
+        offers: Vec::new(),
         response: forestall::rules::Response::Refuse,
     }
 }

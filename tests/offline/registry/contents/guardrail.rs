@@ -64,6 +64,7 @@ impl Rule for NoDebug {
                     magnitude: None,
                     message: "is built for debugging".to_owned(),
                     help: "take the other one".to_owned(),
+                    offers: Vec::new(),
                     response: Response::Refuse,
                 }],
                 abstained: Vec::new(),
