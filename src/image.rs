@@ -159,6 +159,14 @@ impl ImageReference {
         }
     }
 
+    /// The tag, also where a digest beside it says which image is meant; `latest` where neither is
+    /// written.
+    #[must_use]
+    pub fn written_tag(&self) -> Option<&str> {
+        let default = self.digest.is_none().then_some(DEFAULT_TAG);
+        self.tag.as_deref().or(default)
+    }
+
     /// As people write it: `prom/prometheus:v1` for `docker.io/prom/prometheus:v1`.
     #[must_use]
     pub fn familiar(&self) -> String {

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod files;
 pub mod live;
+mod made_secret;
 mod pull_secrets;
 mod registry_metrics;
 mod store;

@@ -23,8 +23,8 @@ use std::sync::{Arc, LazyLock};
 
 pub use self::application::ArgoCdApplication;
 pub(crate) use self::application::{compares_by_structure, has_compare_option, managed};
-pub(crate) use self::argocd::SERVER_SIDE_DIFF;
 pub use self::argocd::{ArgoCdController, ArgoCdParameters, PARAMETERS};
+pub(crate) use self::argocd::{SERVER_SIDE_DIFF, is_true};
 pub use self::config_map::{ConfigMapKeys, ValueHash};
 pub use self::definition::Definition;
 pub use self::external_secret::{CreationPolicy, ExternalSecret, ListFields};

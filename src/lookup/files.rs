@@ -13,18 +13,19 @@ use tokio::time::Instant;
 pub use self::evidence_file::{ArgoCdEvidence, EvidenceFile, ImageAnswer, ImageConfigEvidence};
 use self::evidence_file::{node_states, repository};
 use super::live::Live;
+use super::made_secret::MadeSecret;
 use super::store::{Collection, Store};
 use super::{Lookup, mode_of_label};
 use crate::config::{Config, NamespaceLabel};
 use crate::evidence::{
     ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, Listed, Listing, MemoryHistory,
-    MemoryOf, Missing, MissingPart, ObjectQuestion, PlatformsOf, PresenceOf, PullSecret,
+    MemoryOf, Missing, MissingPart, ObjectQuestion, ObjectsOf, PlatformsOf, PresenceOf, PullSecret,
     PullSecretState, PullSecretsOf, Puller, Questions,
 };
 use crate::image::{ImageReference, Repository};
 use crate::objects::{
     ArgoCdController, ArgoCdParameters, DEFAULT_NAMESPACE, NamespaceMode, NodeState, ObjectName,
-    PARAMETERS, Projection, ROWS, Reads, Row, SERVER_SIDE_DIFF, ServiceAccount,
+    PARAMETERS, Projection, ROWS, Reads, Row, SERVER_SIDE_DIFF, ServiceAccount, is_true,
 };
 use crate::review::puller::DEFAULT_ACCOUNT;
 use crate::review::{Door, Subject};
@@ -46,6 +47,8 @@ pub struct Files {
     stated: Vec<Stated>,
     live: Option<Live>,
     learnt: Mutex<EvidenceFile>,
+    /// The registries whose "denied" holds for nodes, too.
+    trusts_denied: BTreeSet<String>,
 }
 
 /// All objects of a row, as somebody states them.
@@ -70,7 +73,10 @@ impl Default for Files {
     fn default() -> Self {
         // Files do not grow stale.
         let store = Store::new(Duration::MAX);
-        let rows = ROWS.iter().copied().chain([Row::of::<PullSecretState>()]);
+        let rows = ROWS
+            .iter()
+            .copied()
+            .chain([Row::of::<PullSecretState>(), Row::of::<MadeSecret>()]);
         for row in rows {
             for collection in store.open(Reads::whole(row)) {
                 collection.settle(false);
@@ -87,6 +93,7 @@ impl Default for Files {
             stated: Vec::new(),
             live: None,
             learnt: Mutex::default(),
+            trusts_denied: BTreeSet::new(),
         }
     }
 }
@@ -95,7 +102,12 @@ impl Files {
     /// Knows what the operator configured, and the evidence where some is given.
     #[must_use]
     pub fn new(config: &Config, evidence: Option<EvidenceFile>) -> Self {
-        let mut files = Self::default();
+        let trusting = config.registries.iter();
+        let trusting = trusting.filter(|(_, settings)| settings.trust_denied);
+        let mut files = Self {
+            trusts_denied: trusting.map(|(host, _)| host.clone()).collect(),
+            ..Self::default()
+        };
         if let Some(version) = &config.argocd.version {
             let version = Ok(version.0.clone());
             files.state("argocd.version", ArgoCdController { version });
@@ -136,7 +148,7 @@ impl Files {
         }
         if let Some(parameters) = &evidence.argocd.cmd_params {
             let value = parameters.get(SERVER_SIDE_DIFF);
-            let server_side_diff = value.is_some_and(|value| value.0 == "true");
+            let server_side_diff = value.is_some_and(|value| is_true(&value.0));
             self.state(PARAMETERS, ArgoCdParameters { server_side_diff });
         }
         self.learnt = Mutex::new(evidence);
@@ -313,11 +325,24 @@ impl Files {
         };
         let named = named.into_iter().filter(|name| !name.is_empty());
         let secrets = named.map(|name| {
-            let state = self.store.get::<PullSecretState>(namespace, &name).ok()?;
-            let state = state.map_or(PullSecretState::Absent, Arc::unwrap_or_clone);
+            // What it will hold is only known to whoever makes it.
+            let state = if self.is_made(&puller.namespace, &name) {
+                PullSecretState::Usable
+            } else {
+                let state = self.store.get::<PullSecretState>(namespace, &name).ok()?;
+                state.map_or(PullSecretState::Absent, Arc::unwrap_or_clone)
+            };
             Some(PullSecret { name, state })
         });
         secrets.collect()
+    }
+
+    fn is_made(&self, namespace: &str, secret: &str) -> bool {
+        let question = ObjectsOf::<MadeSecret>::in_namespace(namespace).into();
+        let found = self.store.answer(&question);
+        let found = found.iter().flat_map(|listing| &listing.objects);
+        let mut made = found.filter_map(|listed| listed.kept.as_ref().ok()?.downcast_ref());
+        made.any(|MadeSecret(name)| **name == *secret)
     }
 
     fn pull_secrets_of_account(&self, puller: &Puller) -> Option<Vec<String>> {
@@ -345,6 +370,15 @@ impl Files {
             ImageAnswer::Exists => Ok(ImageState::Exists),
             ImageAnswer::Schema1 => Ok(ImageState::Schema1),
             ImageAnswer::Missing => Ok(ImageState::Missing(self.missing(image))),
+            ImageAnswer::MissingRepository => Ok(ImageState::Missing(Missing {
+                what: MissingPart::Repository,
+                ..self.missing(image)
+            })),
+            ImageAnswer::Denied if self.trusts_denied.contains(&image.repository.domain) => {
+                Ok(ImageState::Denied {
+                    asked: "the evidence".to_owned(),
+                })
+            }
             ImageAnswer::Denied => unknown("access is denied, says the evidence"),
             ImageAnswer::Unknown => unknown("no answer, says the evidence"),
         })

@@ -95,6 +95,11 @@ fn numbers(text: &str) -> Option<String> {
     plausible.then(|| format!("v{numbers}"))
 }
 
+/// What Argo CD's settings take for true (Go, `strconv.ParseBool`).
+pub(crate) fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
 // === impl ArgoCdParameters ===
 
 impl Projection for ArgoCdParameters {
@@ -117,9 +122,7 @@ impl Projection for ArgoCdParameters {
         }
         let data = parameters.get("data");
         let value = data.and_then(|data| data.get(SERVER_SIDE_DIFF)?.as_str());
-        // What Go's strconv.ParseBool takes for true, by which Argo CD reads it.
-        let server_side_diff =
-            value.is_some_and(|text| matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let server_side_diff = value.is_some_and(is_true);
         Ok(Some(Self { server_side_diff }))
     }
 }

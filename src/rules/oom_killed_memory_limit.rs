@@ -132,10 +132,17 @@ fn is_about(record: &MemoryRecord, container: &str, image: Option<&ImageReferenc
             .is_none_or(|wanted| image.is_some_and(|image| is_of(image, wanted)))
 }
 
-/// Whether this is the image that is wanted; without a tag, any of its repository is.
+/// Whether this is the image that is wanted. Without a tag, any of its repository is; a digest is the
+/// same image under every name; and a tag beside a digest, as Renovate writes it, is that tag.
 fn is_of(image: &ImageReference, wanted: &ImageReference) -> bool {
-    let any_tag = wanted.tag.is_none() && wanted.digest.is_none();
-    image.repository == wanted.repository && (any_tag || image.pulled() == wanted.pulled())
+    match (&wanted.digest, &image.digest) {
+        (Some(wanted), Some(digest)) => wanted == digest,
+        (Some(_), None) => false,
+        (None, _) => {
+            image.repository == wanted.repository
+                && (wanted.tag.is_none() || image.written_tag() == wanted.written_tag())
+        }
+    }
 }
 
 /// The limit under which a container runs, in bytes and as written: its own, or that of its pod where
@@ -400,6 +407,28 @@ mod tests {
             "{}",
             findings[0].help
         );
+    }
+
+    #[test]
+    fn a_row_is_about_an_image_however_it_is_written() {
+        let [one, two] = ["1", "2"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+        let is_of = |image: &str, wanted: &str| {
+            let [image, wanted] = [image, wanted].map(|text| ImageReference::parse(text).unwrap());
+            super::is_of(&image, &wanted)
+        };
+        // As Renovate writes it.
+        assert!(is_of(&format!("a.b/c:1@{one}"), "a.b/c:1"));
+        assert!(!is_of(&format!("a.b/c:2@{one}"), "a.b/c:1"));
+        assert!(!is_of(&format!("a.b/c@{one}"), "a.b/c:1"));
+        assert!(is_of(&format!("a.b/c@{one}"), "a.b/c"));
+        // A digest is one image, wherever it comes from.
+        assert!(is_of(
+            &format!("mirror.b/c:1@{one}"),
+            &format!("a.b/c@{one}")
+        ));
+        assert!(!is_of(&format!("a.b/c@{one}"), &format!("a.b/c@{two}")));
+        assert!(!is_of("a.b/c:1", &format!("a.b/c:1@{one}")));
+        assert!(is_of("a.b/c", "a.b/c:latest"));
     }
 
     #[test]

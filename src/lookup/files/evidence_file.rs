@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::evidence::{
-    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, MemoryHistory, ObjectsOf,
-    Platform, PlatformsOf, PresenceOf, Pull,
+    ConfigOf, Evidence, ImageConfig, ImagePlatforms, ImageState, MemoryHistory, MissingPart,
+    ObjectsOf, Platform, PlatformsOf, PresenceOf, Pull,
 };
 use crate::image::{ImageReference, Repository};
 use crate::objects::{ImageSet, NodeState, SERVER_SIDE_DIFF};
@@ -56,7 +56,10 @@ pub enum ImageAnswer {
     Schema1,
     /// It is not there.
     Missing,
-    /// The registry does not say.
+    /// The registry has no such repository.
+    MissingRepository,
+    /// The registry lets nobody read it. It says no more than that, unless the configuration has
+    /// `trustDenied` for the registry.
     Denied,
     /// Nothing is known.
     Unknown,
@@ -211,7 +214,10 @@ impl EvidenceFile {
                 if let Ok(Some(_)) = missing.holder {
                     self.remember_held(&image.to_string());
                 }
-                ImageAnswer::Missing
+                match missing.what {
+                    MissingPart::Repository => ImageAnswer::MissingRepository,
+                    MissingPart::Tag | MissingPart::Digest => ImageAnswer::Missing,
+                }
             }
             Ok(ImageState::Denied { .. }) => ImageAnswer::Denied,
             Err(_) => ImageAnswer::Unknown,

@@ -180,6 +180,71 @@ async fn what_is_recorded_of_a_holder_leads_to_the_same_answer() {
 }
 
 #[tokio::test]
+async fn what_is_recorded_of_an_image_leads_to_the_same_answer() {
+    let image = ImageReference::parse("registry.test/c:1").unwrap();
+    let no_repository = ImageState::Missing(Missing {
+        what: MissingPart::Repository,
+        ..Files::default().missing(&image)
+    });
+    let denied = ImageState::Denied {
+        asked: "the evidence".to_owned(),
+    };
+    let config = "
+rules: {missing-image: {pullSecrets: true}}
+registries: {registry.test: {trustDenied: true}}
+";
+    let config = Config::parse("config.yaml", config).unwrap();
+    for state in [
+        no_repository,
+        denied,
+        ImageState::Exists,
+        ImageState::Schema1,
+    ] {
+        let mut recorded = EvidenceFile::default();
+        let mut found = Evidence::default();
+        found.presence.insert(presence(&image), Ok(state.clone()));
+        recorded.remember(&found);
+        let yaml = recorded.to_yaml().unwrap();
+        let recorded = EvidenceFile::parse("evidence.yaml", &yaml).unwrap();
+        let again = Files::new(&config, Some(recorded));
+        let answer = ask(&again, &presence(&image)).await;
+        assert_eq!(answer.get(&presence(&image)), Ok(&state), "{yaml}");
+    }
+    // Without the setting, nobody vouches for it.
+    let without = files("images: {registry.test/c:1: denied}");
+    let answer = ask(&without, &presence(&image)).await;
+    assert!(answer.get(&presence(&image)).is_err());
+}
+
+#[tokio::test]
+async fn a_pull_secret_that_another_object_makes_is_there() {
+    let mut files = files("{}");
+    add(
+        &mut files,
+        &json!({
+            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+            "metadata": {"name": "registry", "namespace": "shop"},
+            "spec": {"target": {"name": "regcred"}},
+        }),
+    );
+    let states = |files: Files| async move {
+        let asked = PullSecretsOf(Puller {
+            namespace: "shop".to_owned(),
+            service_account: "default".to_owned(),
+            named: vec!["regcred".to_owned()],
+        });
+        let found = ask(&files, &asked).await;
+        let secrets = found.get(&asked).unwrap().clone();
+        secrets
+            .into_iter()
+            .map(|secret| secret.state)
+            .collect::<Vec<_>>()
+    };
+    let expected = [PullSecretState::Usable];
+    assert_eq!(states(files).await, expected);
+}
+
+#[tokio::test]
 async fn the_version_of_argo_cd_is_configured_or_given_or_seen() {
     let mut none = Files::default();
     assert_eq!(version(&none).await, Err(Unknown::NotAsked));
