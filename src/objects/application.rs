@@ -1,4 +1,4 @@
-//! Of an Application of Argo CD: how it is compared, and which ExternalSecrets it manages.
+//! Of an Application of Argo CD: how it is compared, and which objects of `ExternalSecret` it manages.
 
 use super::{Projection, ReadableKind, keyed_hash};
 use crate::review::WatchedKind;
@@ -15,9 +15,9 @@ pub struct ArgoCdApplication {
     pub compares_by_structure: bool,
     /// Whether it switches off server-side diff that is on for all.
     pub refuses_server_side_diff: bool,
-    /// Whether an entry of its ignoreDifferences may be about ExternalSecrets.
+    /// Whether an entry of its ignoreDifferences may be about those of `ExternalSecret`.
     pub ignores_external_secrets: bool,
-    /// Hashes of the ExternalSecrets that it was seen to manage.
+    /// Hashes of those of `ExternalSecret` that it was seen to manage.
     external_secrets: Box<[u64]>,
 }
 

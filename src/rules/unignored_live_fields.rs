@@ -146,7 +146,7 @@ fn is_generated(review: &Review) -> bool {
     review.owner_references().next().is_some()
 }
 
-/// Whether Argo CD may show defaults in lists of ExternalSecrets as drift. One that was seen to manage
+/// Whether Argo CD may show defaults in lists of an `ExternalSecret` as drift. One that was seen to manage
 /// none cannot.
 fn may_drift_in_lists(review: &Review) -> bool {
     let application = review.root();
@@ -395,10 +395,10 @@ impl LiveFields<'_> {
             return format!("{what} {kind}s");
         };
         let has_certain = self.is_certain();
-        let named = objects
+        let told = objects
             .iter()
             .filter(|object| object.is_certain == has_certain);
-        let names: Vec<_> = named.map(ToString::to_string).collect();
+        let names: Vec<_> = told.map(ToString::to_string).collect();
         let shown = names
             .iter()
             .take(NAMED)
