@@ -5,10 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forestall::evidence::{Evidence, ObjectOf, ObjectQuestion, ObjectsOf, Platform, Unknown};
+use forestall::evidence::{
+    Evidence, ObjectOf, ObjectQuestion, ObjectsOf, Platform, ReferrersOf, Unknown,
+};
 pub use forestall::lookup::cluster::Patience;
 use forestall::lookup::cluster::{ClusterView, NamespaceState};
-use forestall::objects::{ArgoCdController, ArgoCdParameters, Definition, NodeState, Reads};
+use forestall::objects::{
+    ArgoCdController, ArgoCdParameters, ConfigMapKeys, Definition, ExternalSecret, NodeState,
+    PodReferences, Reads, Reference, Referent, ServiceAccount,
+};
 use forestall::report::metrics::Metrics;
 use forestall::rules::argocd;
 use kube::config::AuthInfo;
@@ -214,6 +219,115 @@ async fn a_definition_that_is_installed_later_is_seen_and_so_is_its_end() {
     .await;
     cluster.must(&["delete", "crd", &format!("things.{GROUP}")], "");
     eventually("no definition", absent).await;
+}
+
+// Alone with its cluster: the definition of ExternalSecret is everybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_name_is_seen_in_either_order_of_arrival() {
+    const REFERENCES: Reads = Reads::all::<PodReferences>();
+    const READS: &[Reads] = &[
+        REFERENCES,
+        Reads::all::<ConfigMapKeys>(),
+        Reads::all::<ServiceAccount>(),
+        Reads::all::<ExternalSecret>(),
+    ];
+    let cluster = ControlPlane::start();
+    let apply = |manifest: &str| {
+        cluster.must(&["--namespace", "default", "apply", "-f", "-"], manifest);
+    };
+    let settings = Reference {
+        kind: Referent::ConfigMap,
+        name: "settings".into(),
+    };
+    let deployment = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      serviceAccountName: web
+      containers:
+        - {name: app, image: 'a.b/c:1', envFrom: [{configMapRef: {name: settings}}]}
+";
+    // The workload is there before anybody watches, the ConfigMap comes after.
+    apply(deployment);
+    let (view, _) = listed(cluster.client().await, READS, QUICK).await;
+    let referrers = ReferrersOf::<PodReferences>::new("default", settings.clone());
+    let named = || {
+        let evidence = evidence(&view, &referrers);
+        let found = evidence.get(&referrers).unwrap();
+        found
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named(), ["default/web"]);
+    let keys = ObjectOf::<ConfigMapKeys>::named(Some("default"), "settings");
+    let key = || {
+        let evidence = evidence(&view, &keys);
+        let found = evidence.get(&keys).unwrap();
+        found.map(|keys| keys.keys().map(ToOwned::to_owned).collect::<Vec<_>>())
+    };
+    assert_eq!(key(), None);
+    cluster.must(
+        &[
+            "create",
+            "configmap",
+            "settings",
+            "--from-literal=level=info",
+        ],
+        "",
+    );
+    eventually("the ConfigMap", || key() == Some(vec!["level".to_owned()])).await;
+    apply(&deployment.replace("name: web}", "name: other}"));
+    eventually("a second workload", || named().len() == 2).await;
+
+    let account = ObjectOf::<ServiceAccount>::named(Some("default"), "web");
+    apply(
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: web}, imagePullSecrets: [{name: regcred}]}",
+    );
+    eventually("the ServiceAccount", || {
+        let evidence = evidence(&view, &account);
+        let found = evidence.get(&account).unwrap();
+        found.is_some_and(|account| account.pull_secrets.iter().any(|name| &**name == "regcred"))
+    })
+    .await;
+
+    apply(include_str!("../../examples/crds/externalsecrets.yaml"));
+    let secret = Reference {
+        kind: Referent::Secret,
+        name: "db-credentials".into(),
+    };
+    let makers = ReferrersOf::<ExternalSecret>::new("default", secret);
+    let external_secret = "
+apiVersion: external-secrets.io/v1
+kind: ExternalSecret
+metadata: {name: db}
+spec:
+  secretStoreRef: {kind: ClusterSecretStore, name: aws}
+  target: {name: db-credentials}
+  data: [{secretKey: password, remoteRef: {key: prod/db}}]
+";
+    eventually("the definition of ExternalSecret", || {
+        let arguments = ["--namespace", "default", "apply", "-f", "-"];
+        cluster.kubectl(&arguments, external_secret).success
+    })
+    .await;
+    eventually("the ExternalSecret", || {
+        let evidence = evidence(&view, &makers);
+        evidence.get(&makers).is_ok_and(|found| {
+            let mut secrets = found.readable();
+            secrets.any(|secret| {
+                let keys = secret.keys.iter().flatten();
+                keys.map(|key| &**key).eq(["password"])
+            })
+        })
+    })
+    .await;
 }
 
 // Alone with its cluster: everybody's Argo CD is found wherever it runs.

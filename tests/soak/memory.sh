@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The memory of the program as it is shipped (profile dist) beside a cluster that is idle, and one with
-# PODS Pods and WORKLOADS workloads on simulated nodes (kwok), against the budgets of
+# PODS Pods, WORKLOADS workloads, as many ConfigMaps of 4 KiB and SECRETS ExternalSecrets on simulated
+# nodes (kwok), against the budgets of
 # docs/architecture.md: `make soak`.
 #
 # Everything runs on loopback, and ends with this script. It takes some minutes, and never more than
@@ -10,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 pods=${PODS:-10000}
 workloads=${WORKLOADS:-3000}
+secrets=${SECRETS:-2000}
 nodes=100
 limit=$((60 * ${LIMIT_MINUTES:-30}))
 idle_budget=20
@@ -104,6 +106,12 @@ fill "$workloads" "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web-
   spec: {replicas: 0, selector: {matchLabels: {app: web-NUMBER}}, template: {metadata: {labels: {app: web-NUMBER}}, spec: $spec}}}}" >"$work/workloads.yaml"
 fill "$pods" "{apiVersion: v1, kind: Pod, metadata: {name: pod-NUMBER, namespace: default, labels: {app: web-NUMBER}},
   spec: $spec, nodeName: node-NODE}}" >"$work/pods.yaml"
+padding=$(printf 'x%.0s' {1..1000})
+fill "$workloads" "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings-NUMBER, namespace: default},
+  data: {a: $padding, b: $padding, c: $padding, d: $padding}}" >"$work/configmaps.yaml"
+fill "$secrets" "{apiVersion: external-secrets.io/v1, kind: ExternalSecret, metadata: {name: db-NUMBER, namespace: default},
+  spec: {secretStoreRef: {kind: ClusterSecretStore, name: aws}, target: {name: db-NUMBER},
+    data: [{secretKey: user, remoteRef: {key: db/NUMBER}}, {secretKey: password, remoteRef: {key: db/NUMBER}}]}}" >"$work/externalsecrets.yaml"
 # create FILE: every object in it.
 create() {
     local parts=$work/parts
@@ -116,7 +124,9 @@ create() {
         fail "not everything could be created"
 }
 within 60 "$kubectl" --namespace default get serviceaccount default >/dev/null
-for what in nodes workloads pods; do
+"$kubectl" create -f examples/crds/externalsecrets.yaml >/dev/null
+within 60 "$kubectl" get externalsecrets --all-namespaces
+for what in nodes workloads configmaps externalsecrets pods; do
     create "$work/$what.yaml"
     echo "soak: $what created, after $SECONDS s"
 done
@@ -141,7 +151,7 @@ row() {
 echo
 printf '%-52s %8s  %s\n' "" MiB budget
 row "memory, idle" "$idle" "$idle_budget"
-row "memory with $pods Pods and $workloads workloads" "$loaded" "$loaded_budget"
+row "memory with all of them" "$loaded" "$loaded_budget"
 row "the most until then" "$most"
 echo "soak: done after $SECONDS s"
 ((missed == 0))
