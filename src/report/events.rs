@@ -266,6 +266,7 @@ mod tests {
                 fix: None,
             },
             action: Action::Record { would_refuse: true },
+            unchanged: false,
         }
     }
 
