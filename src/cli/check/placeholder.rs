@@ -75,6 +75,8 @@ impl Renderer {
     /// How to get what is applied of a file, as in "check …".
     pub(super) fn advice(self, file: &str) -> String {
         let command = match self {
+            // Standard input cannot be read again.
+            _ if file == "-" => return "what it becomes before it is applied".to_owned(),
             Self::Environment => format!("envsubst < {file}"),
             Self::Flux => format!("flux envsubst < {file}"),
             Self::Kustomize => {
@@ -183,6 +185,15 @@ mod tests {
         ] {
             assert_eq!(found(value, &nowhere), None, "{value}");
         }
+    }
+
+    #[test]
+    fn advice_names_the_file() {
+        let advice = Renderer::Environment.advice("a/b.yaml");
+        assert!(advice.ends_with(": envsubst < a/b.yaml | forestall check -f -"));
+        let advice = Renderer::Kustomize.advice("a/b.yaml");
+        assert!(advice.ends_with(": kubectl kustomize a | forestall check -f -"));
+        assert!(!Renderer::Environment.advice("-").contains('<'));
     }
 
     #[test]
