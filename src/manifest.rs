@@ -30,6 +30,9 @@ const SEPARATOR: &[u8] = b"---";
 /// What stands after a document that YAML ends before kubectl does.
 const IGNORED: &str = "kubectl ignores all from here: it reads one document between two lines ---; \
                        write --- before it, or correct the indentation";
+/// What stands on a line with a separator, as Helm's `{{-` leaves it.
+const GLUED: &str = "kubectl wants a line --- with nothing but a comment after it; move the rest to \
+                     the next line (in a template, {{- in place of {{ takes the end of the line away)";
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -54,6 +57,8 @@ pub struct ManifestError {
     pub position: Position,
     /// What, and what to write instead.
     pub message: String,
+    /// Whether it can be read, but is a list or a scalar where kubectl wants an object.
+    pub is_no_object: bool,
 }
 
 /// A mistake at a place.
@@ -88,10 +93,12 @@ struct Like<'t> {
     version: &'t str,
 }
 
-/// Lines of a file that are one document.
+/// A part of a file that is one document.
 struct Chunk<'a> {
     bytes: &'a [u8],
-    first_line: usize,
+    start: Position,
+    /// Whether it begins on the line of its separator, which is told already.
+    is_glued: bool,
 }
 
 /// Reads all documents of a file; what cannot be read is an error, and the rest is still read.
@@ -191,6 +198,7 @@ impl Reader<'_> {
     /// if there is one.
     fn read_yaml(&mut self, bytes: &[u8], first_line: usize, mut instead: Option<Problem>) {
         for chunk in self.split(bytes, first_line) {
+            let told = self.errors.len();
             let problem = match self.read_document(&chunk) {
                 Ok(()) => None,
                 Err(problem) => Some(instead.take().unwrap_or(problem)),
@@ -199,16 +207,19 @@ impl Reader<'_> {
             if let Some(Problem { position, message }) = problem {
                 self.fail(position, message);
             }
+            if chunk.is_glued {
+                // One mistake is one error: the rest may well follow from it.
+                self.errors.truncate(told);
+            }
         }
     }
 
     fn read_document(&mut self, chunk: &Chunk<'_>) -> Result<(), Problem> {
         let text = std::str::from_utf8(chunk.bytes).map_err(|error| Problem {
-            position: Position::after(&chunk.bytes[..error.valid_up_to()])
-                .plus_lines(chunk.first_line - 1),
+            position: chunk.start.plus(&chunk.bytes[..error.valid_up_to()]),
             message: "this is no UTF-8; save the file as UTF-8".to_owned(),
         })?;
-        let Some(parsed) = yaml::read(&self.source, text, chunk.first_line)? else {
+        let Some(parsed) = yaml::read(&self.source, text, chunk.start)? else {
             return Ok(());
         };
         self.add(parsed.object);
@@ -225,7 +236,11 @@ impl Reader<'_> {
     /// read, so that one broken document does not hide the next.
     fn split<'b>(&mut self, bytes: &'b [u8], first_line: usize) -> Vec<Chunk<'b>> {
         let mut chunks = Vec::new();
-        let (mut start, mut start_line) = (0, first_line);
+        let first = Position {
+            line: first_line,
+            column: 1,
+        };
+        let (mut start, mut place, mut is_glued) = (0, first, false);
         let mut offset = 0;
         for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let end = offset + line.len();
@@ -233,28 +248,32 @@ impl Reader<'_> {
                 let line = first_line + index;
                 let after = rest.trim_ascii_start();
                 let alone = matches!(after.first(), None | Some(b'#'));
+                let column = 4 + rest.len() - after.len();
                 if !alone {
-                    let column = 4 + rest.len() - after.len();
-                    let message = "kubectl wants a line --- with nothing but a comment after it; \
-                                   move the rest to the next line";
-                    self.fail(Position { line, column }, message.to_owned());
+                    self.fail(Position { line, column }, GLUED.to_owned());
                 }
                 if start < offset {
                     chunks.push(Chunk {
                         bytes: &bytes[start..offset],
-                        first_line: start_line,
+                        start: place,
+                        is_glued,
                     });
                 }
-                // The first line of all may stay: YAML knows it too.
-                if start < offset || !alone {
-                    (start, start_line) = (end, line + 1);
+                if !alone {
+                    // Read as if it were on the next line, so that it is judged all the same.
+                    (start, place) = (end - after.len(), Position { line, column });
+                } else if start < offset {
+                    (start, place) = (end, Position { line, column: 1 }.plus_lines(1));
                 }
+                // Else the first line of all may stay: YAML knows it too.
+                is_glued = !alone;
             }
             offset = end;
         }
         chunks.push(Chunk {
             bytes: &bytes[start..],
-            first_line: start_line,
+            start: place,
+            is_glued,
         });
         chunks
     }
@@ -295,8 +314,13 @@ impl Reader<'_> {
     }
 
     fn refuse(&mut self, position: Position) {
-        let message = "this is no object; write apiVersion, kind and metadata";
-        self.fail(position, message.to_owned());
+        let message = "this is no object; write apiVersion, kind and metadata".to_owned();
+        self.errors.push(ManifestError {
+            file: self.file.to_owned(),
+            position,
+            message,
+            is_no_object: true,
+        });
     }
 
     fn fail(&mut self, position: Position, message: String) {
@@ -304,6 +328,7 @@ impl Reader<'_> {
             file: self.file.to_owned(),
             position,
             message,
+            is_no_object: false,
         });
     }
 }

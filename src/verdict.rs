@@ -91,6 +91,8 @@ pub struct Record {
     pub finding: Finding,
     /// What becomes of it.
     pub action: Action,
+    /// Whether the replaced object has it too, or worse.
+    pub unchanged: bool,
 }
 
 /// One item that was not judged.
@@ -157,6 +159,7 @@ pub fn weigh(review: &Review, judged: Vec<Judged>, scales: &Scales<'_>) -> Weigh
             };
             if scales.phase == Phase::Validate || action == Action::Patch {
                 weighed.records.push(Record {
+                    unchanged: was_there(&finding, &before),
                     meta,
                     mode,
                     finding,
@@ -358,6 +361,7 @@ mod tests {
                 response,
             },
             action,
+            unchanged: false,
         };
         let config = Config::parse("test", "rules: {missing-image: {refuseLikely: true}}").unwrap();
         let opted_in = || ("missing-image", Response::Refuse);

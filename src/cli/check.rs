@@ -1,9 +1,14 @@
 //! `forestall check`: judges manifests before they go anywhere near a cluster.
 
+mod encoding;
+mod foreign;
 mod inputs;
+mod kustomization;
+mod placeholder;
 mod problem;
 mod report;
 mod text;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +28,7 @@ use tokio::time::{Instant, timeout};
 use self::inputs::{Inputs, Source};
 use self::problem::Problem;
 use self::report::{Level, Report};
+use self::walk::Selection;
 use super::{FAILED, FOUND, complain, print, printable};
 use crate::config::Config;
 use crate::guard::Guard;
@@ -33,8 +39,8 @@ use crate::manifest::Document;
 use crate::registry::RegistryClient;
 use crate::registry::credentials::OwnCredentials;
 use crate::report::metrics::Metrics;
-use crate::review::{Review, Subject};
-use crate::tree::Tree;
+use crate::review::{Review, Scope, Subject};
+use crate::tree::{Node, Tree};
 use crate::verdict::{Phase, Verdict};
 use crate::yaml_file::Scalar;
 
@@ -48,15 +54,29 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Judges manifests
 ///
 /// Exit status: 0 where nothing at or above --fail-on was found, 1 where something was, and 2 where
-/// a file could not be read; the others are judged all the same.
+/// a file could not be read; the others are judged all the same. In a directory, what is no manifest
+/// is left out.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Check {
     /// Manifests: files, directories (*.yaml, *.yml, *.json), or - for standard input
-    #[arg(short = 'f', long, value_name = "FILE|DIR|-", required = true, num_args = 1..)]
+    #[arg(short = 'f', long, value_name = "FILE|DIR|-", required_unless_present = "files", num_args = 1..)]
     filename: Vec<PathBuf>,
+    /// More of them, such as after --
+    #[arg(value_name = "FILE|DIR|-")]
+    files: Vec<PathBuf>,
     /// Look into directories in directories too
     #[arg(short = 'R', long)]
     recursive: bool,
+    /// Leave out files and directories that this glob names, in the form of .gitignore; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Name what was left out, and faults that the cluster state has already
+    #[arg(short, long)]
+    verbose: bool,
     /// Manifests taken as already in the cluster: they are context, and not judged
     #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     cluster_state: Vec<PathBuf>,
@@ -106,6 +126,10 @@ enum FailOn {
     Never,
 }
 
+/// Whether the objects of a kind are in namespaces, as the definitions of custom resources say that
+/// are given.
+struct Scopes(BTreeMap<(String, String), bool>);
+
 // === impl Check ===
 
 impl Check {
@@ -115,12 +139,16 @@ impl Check {
         let mut inputs = Inputs::default();
         let mut report = Report::default();
         match self.settings() {
-            Ok((config, evidence)) => {
-                inputs.read(&self.filename, self.recursive);
+            Ok((config, evidence, selection)) => {
+                inputs.read(self.filename.iter().chain(&self.files), &selection);
+                inputs.say_how_to_render(self.verbose);
                 let mut state = Inputs::default();
-                state.read_state(&self.cluster_state, self.recursive);
-                report.errors.append(&mut inputs.errors);
-                report.errors.append(&mut state.errors);
+                state.read(self.cluster_state.iter(), &selection);
+                for read in [&mut inputs, &mut state] {
+                    report.errors.append(&mut read.errors);
+                    report.notices.append(&mut read.notices);
+                    report.left_out.append(&mut read.left_out);
+                }
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build();
@@ -145,7 +173,8 @@ impl Check {
         self.tell(&report, &inputs.sources)
     }
 
-    fn settings(&self) -> Result<(Config, Option<EvidenceFile>), Problem> {
+    fn settings(&self) -> Result<(Config, Option<EvidenceFile>, Selection), Problem> {
+        let selection = Selection::new(self.recursive, &self.exclude)?;
         let config = match &self.config {
             Some(path) => Config::parse(&path.display().to_string(), &read_text(path)?)?,
             None => Config::default(),
@@ -157,7 +186,7 @@ impl Check {
             )?),
             None => None,
         };
-        Ok((config, evidence))
+        Ok((config, evidence, selection))
     }
 
     async fn judge(
@@ -188,21 +217,24 @@ impl Check {
         }
         let guard =
             Guard::new(config, files).map_err(|mistake| Problem::new("configuration", &mistake))?;
-        let before = self.before(state);
+        let scopes = Scopes::of(state.documents().chain(inputs.documents()));
+        let before = self.before(state, &guard, &scopes);
         let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
         let reviews = inputs.sources.iter().flat_map(|source| {
             let documents = source.documents.iter();
             documents.map(move |document| (source, document))
         });
-        let considered = reviews
-            .map(|(source, document)| self.consider(&guard, source, document, &before, today));
+        let considered = reviews.map(|(source, document)| {
+            self.consider(&guard, source, document, &before, &scopes, today)
+        });
         // In order, though several wait for registries at once.
         let mut considered = stream::iter(considered).buffered(AT_ONCE);
         while let Some(result) = considered.next().await {
             match result {
-                Ok((source, document, object, verdict)) => {
+                Ok((source, document, object, Some(verdict))) => {
                     report.add(source, document, &object, verdict, guard.config());
                 }
+                Ok((.., None)) => report.leave_to_controller(),
                 Err(problem) => report.errors.push(problem),
             }
         }
@@ -237,35 +269,48 @@ impl Check {
         source: &'a Source,
         document: &'a Document,
         before: &BTreeMap<Subject, &Arc<Tree>>,
+        scopes: &Scopes,
         today: Date,
-    ) -> Result<(&'a Source, &'a Document, Subject, Verdict), Problem> {
+    ) -> Result<(&'a Source, &'a Document, Subject, Option<Verdict>), Problem> {
         let mut review = Review::of_shared(&document.object)
             .map_err(|missing| Problem::at(&source.name, document.locate(""), missing))?;
         let mut shown = review.subject.clone();
-        review.subject = self.placed(review.subject);
+        // It was judged in the object that it is made from; files show it where a cluster was dumped.
+        if review.has_controller() {
+            return Ok((source, document, shown, None));
+        }
+        review.subject = self.placed(review.subject, guard, scopes);
         if self.namespace.is_some() {
             shown = review.subject.clone();
         }
-        if let Some(previous) = before.get(&review.subject) {
+        let identity = identity(document.object.root(), review.subject.clone());
+        if let Some(previous) = identity.and_then(|identity| before.get(&identity)) {
             review = review.replacing(Arc::clone(previous));
         }
         let by = Instant::now() + PATIENCE;
         let verdict = guard.consider(&review, Phase::Validate, today, by).await;
-        Ok((source, document, shown, verdict))
+        Ok((source, document, shown, Some(verdict)))
     }
 
     /// What is in the cluster, by identity: what is under check replaces it.
-    fn before<'a>(&self, state: &'a Inputs) -> BTreeMap<Subject, &'a Arc<Tree>> {
+    fn before<'a>(
+        &self,
+        state: &'a Inputs,
+        guard: &Guard<Files>,
+        scopes: &Scopes,
+    ) -> BTreeMap<Subject, &'a Arc<Tree>> {
         let subject = |document: &'a Document| {
-            let subject = Subject::of(document.object.root()).ok()?;
-            Some((self.placed(subject), &document.object))
+            let root = document.object.root();
+            let subject = Subject::of(root).ok()?;
+            let identity = identity(root, self.placed(subject, guard, scopes))?;
+            Some((identity, &document.object))
         };
         state.documents().filter_map(subject).collect()
     }
 
     /// The identity with the namespace that the object will be in.
-    fn placed(&self, mut subject: Subject) -> Subject {
-        if subject.namespace.is_none() && is_namespaced(&subject) {
+    fn placed(&self, mut subject: Subject, guard: &Guard<Files>, scopes: &Scopes) -> Subject {
+        if subject.namespace.is_none() && scopes.is_namespaced(&subject, guard) {
             let given = self.namespace.as_deref();
             subject.namespace = Some(given.unwrap_or(DEFAULT_NAMESPACE).to_owned());
         }
@@ -292,7 +337,7 @@ impl Check {
             complain(&problem.to_string());
         }
         let text = match self.output {
-            Output::Text => text::render(report, sources),
+            Output::Text => text::render(report, sources, self.verbose),
             Output::Json => match serde_json::to_string_pretty(report) {
                 Ok(text) => format!("{}\n", printable::json(&text)),
                 Err(error) => {
@@ -345,14 +390,43 @@ async fn connect(
     Ok(view)
 }
 
-/// Among the kinds that guardrails watch, these are in no namespace.
-fn is_namespaced(subject: &Subject) -> bool {
-    let kind = subject.kind.as_str();
-    !kind.starts_with("Cluster")
-        && !matches!(
-            kind,
-            "Namespace" | "CustomResourceDefinition" | "APIService"
-        )
+/// What an object replaces: the object of its group, kind, namespace and name, in whatever version it
+/// is written. One without a name is always new.
+fn identity(object: Node<'_>, subject: Subject) -> Option<Subject> {
+    object.text_at("/metadata/name")?;
+    Some(Subject {
+        version: String::new(),
+        ..subject
+    })
+}
+
+// === impl Scopes ===
+
+impl Scopes {
+    fn of<'a>(documents: impl Iterator<Item = &'a Document>) -> Self {
+        let definitions = documents.filter_map(|document| {
+            let root = document.object.root();
+            let subject = Subject::of(root).ok()?;
+            if !subject.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+                return None;
+            }
+            let text = |pointer| root.text_at(pointer).map(ToOwned::to_owned);
+            let kind = (text("/spec/group")?, text("/spec/names/kind")?);
+            Some((kind, text("/spec/scope")? == Scope::Namespaced.as_str()))
+        });
+        Self(definitions.collect())
+    }
+
+    /// By its CustomResourceDefinition, or by the kinds that guardrails watch: the others are not
+    /// judged, so it does not matter where they are.
+    fn is_namespaced(&self, subject: &Subject, guard: &Guard<Files>) -> bool {
+        let defined = (subject.group.clone(), subject.kind.clone());
+        if let Some(is_namespaced) = self.0.get(&defined) {
+            return *is_namespaced;
+        }
+        let watched = guard.watched(&subject.group, &subject.kind);
+        watched.is_some_and(|watched| watched.scope == Scope::Namespaced)
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, Problem> {

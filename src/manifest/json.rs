@@ -65,6 +65,11 @@ fn problem(text: &str, start: Position, error: &serde_json::Error) -> Problem {
     let column = before.map_or(error.column(), |before| before.chars().count() + 1);
     let message = error.to_string();
     let what = message.split(" at line ").next().unwrap_or_default();
+    let cure = if what.starts_with("control character") {
+        "write it as \\n, \\t or \\u and four hexadecimal digits"
+    } else {
+        "check commas, quotes and braces"
+    };
     let before = if error.line() > 1 {
         0
     } else {
@@ -75,7 +80,7 @@ fn problem(text: &str, start: Position, error: &serde_json::Error) -> Problem {
             line: start.line + error.line().max(1) - 1,
             column: before + column.max(1),
         },
-        message: format!("this is no JSON: {what}; check commas, quotes and braces"),
+        message: format!("this is no JSON: {what}; {cure}"),
     }
 }
 

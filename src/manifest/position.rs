@@ -29,6 +29,16 @@ impl Position {
         }
     }
 
+    /// The place that a text which begins here ends at.
+    pub(super) fn plus(self, text: &[u8]) -> Self {
+        let Self { line, column } = Self::after(text);
+        let before = if line == 1 { self.column - 1 } else { 0 };
+        Self {
+            line: self.line + line - 1,
+            column: before + column,
+        }
+    }
+
     pub(super) fn plus_lines(self, lines: usize) -> Self {
         Self {
             line: self.line + lines,

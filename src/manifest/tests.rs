@@ -159,12 +159,77 @@ fn a_broken_document_hides_no_other() {
     let expected = [
         json!({"a": 1}),
         json!({"c": 1}),
-        json!({"e": 3}),
+        // Judged as it is meant.
+        json!({"d": 2, "e": 3}),
         json!({"h": 1}),
     ];
     assert_eq!(objects, expected);
     let places: Vec<_> = errors.iter().map(|error| error.position.line).collect();
     assert_eq!(places, [3, 6, 9, 11, 16], "{errors:#?}");
+}
+
+#[test]
+fn a_glued_separator_is_one_error_and_what_follows_is_read() {
+    for (text, place, count) in [
+        (
+            "a: 1\n---\n---b: é\nc: 2\n---\nd: 3\n",
+            "file.yaml:3:4: ",
+            3,
+        ),
+        ("a: 1\n---   b: 1\n", "file.yaml:2:7: ", 2),
+        ("---a: 1\nb: 2\n", "file.yaml:1:4: ", 1),
+        // What cannot be read follows from it.
+        (
+            "a: 1\n-----BEGIN CERTIFICATE-----\nx\n",
+            "file.yaml:2:4: ",
+            1,
+        ),
+        ("a: 1\n---b: [\n---\nd: 3\n", "file.yaml:2:4: ", 2),
+    ] {
+        let (documents, errors) = read("file.yaml", text.as_bytes());
+        assert_eq!(documents.len(), count, "{text:?}: {errors:#?}");
+        let [error] = &errors[..] else {
+            panic!("{text:?}: {errors:#?}");
+        };
+        let error = error.to_string();
+        assert!(error.starts_with(place), "{text:?}: {error}");
+        assert!(error.contains("move the rest to the next line"), "{error}");
+    }
+    let (documents, _) = read("file.yaml", b"a: 1\n---\n---b: 2\nc: 3\n---\nd: 4\n");
+    assert_eq!(place(&documents[1], "/b"), (3, 7));
+    assert_eq!(place(&documents[1], "/c"), (4, 4));
+    assert_eq!(place(&documents[2], "/d"), (6, 4));
+}
+
+#[test]
+fn a_control_character_is_told_where_it_stands() {
+    for (text, place) in [
+        (
+            "a: b\nc: \"é\u{1}\"\n",
+            "file.yaml:2:6: the control character U+0001 ",
+        ),
+        (
+            "a: 'b\u{7f}'\n",
+            "file.yaml:1:6: the control character U+007F ",
+        ),
+        (
+            "a: |\n  b\n  c\u{0}\nd: 1\n",
+            "file.yaml:3:4: the control character U+0000 ",
+        ),
+        (
+            "a: b # \u{9b}\n",
+            "file.yaml:1:8: the control character U+009B ",
+        ),
+        ("---a: \u{8}\n", "file.yaml:1:4: kubectl wants "),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{text:?}: {errors:?}");
+        assert!(errors[0].starts_with(place), "{text:?}: {errors:?}");
+    }
+    assert!(errors("a: \"\u{1}\"\n")[0].contains(r#""\x01" in double quotes"#));
+    let json = &errors("{\"a\": \"b\u{1}\"}\n")[0];
+    assert!(json.contains(r"\u and four hexadecimal digits"), "{json}");
+    assert_eq!(errors("a: \"\tb\u{85}\"\r\n"), Vec::<String>::new());
 }
 
 #[test]

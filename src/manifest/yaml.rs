@@ -56,13 +56,22 @@ struct Resolver<'a> {
     expanded: usize,
 }
 
-/// Reads the first document of a text, which lies in the source and whose first line has this number
-/// there.
+/// Reads the first document of a text, which lies in the source and begins at this place there.
 pub(super) fn read(
     source: &Arc<String>,
     text: &str,
-    first_line: usize,
+    start: Position,
 ) -> Result<Option<Parsed>, Problem> {
+    if let Some((at, char)) = text.char_indices().find(|(_, char)| is_control(*char)) {
+        return Err(Problem {
+            position: start.plus(&text.as_bytes()[..at]),
+            message: format!(
+                "the control character U+{:04X} is not allowed in YAML; write it as \"\\x{0:02X}\" in double \
+                 quotes, or binary data of a ConfigMap in base64 under binaryData",
+                u32::from(char)
+            ),
+        });
+    }
     let mut options = options! {
         disallow_directives: true,
         emit_anchor_events: true,
@@ -72,8 +81,8 @@ pub(super) fn read(
     options.set_emit_comments(false);
     let mut parser = Parser::new_from_str_with_options(text, options);
     let place = |mark: &Marker| Position {
-        line: mark.line() + first_line - 1,
-        column: mark.col() + 1,
+        line: mark.line() + start.line - 1,
+        column: mark.col() + if mark.line() == 1 { start.column } else { 1 },
     };
     let fail = |error: ScanError| Problem {
         position: place(error.marker()),
@@ -100,6 +109,12 @@ pub(super) fn read(
     resolver.value(0, 0, position)?;
     let object = resolver.read.finish();
     Ok(Some(Parsed { object, ignored }))
+}
+
+/// What go-yaml refuses wherever it stands, in comments too (yaml.v2, readerc.go "control characters
+/// are not allowed").
+fn is_control(char: char) -> bool {
+    matches!(char, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}')
 }
 
 /// The nodes of the next document; the root is the first.

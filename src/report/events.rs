@@ -267,6 +267,7 @@ mod tests {
                 response: crate::rules::Response::Refuse,
             },
             action: Action::Record { would_refuse: true },
+            unchanged: false,
         }
     }
 

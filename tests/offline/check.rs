@@ -4,6 +4,7 @@ mod bad_input;
 mod custom_resources;
 mod facts;
 mod itself;
+mod tree;
 
 use std::fs;
 use std::io::Write as _;
@@ -249,6 +250,9 @@ fn the_json_report_has_this_form() {
             "message": "No such file or directory (os error 2)",
             "source": {"file": "absent.yaml", "line": null, "column": null},
         }],
+        "unchanged": [],
+        "leftOut": [],
+        "controlled": 0,
     });
     assert_eq!(report, expected);
 }

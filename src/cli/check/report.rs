@@ -4,11 +4,12 @@ use json_patch::Patch;
 use serde::Serialize;
 
 use super::inputs::Source;
+use super::placeholder::Placeholder;
 use super::problem::{Position, Problem};
 use crate::config::Config;
 use crate::manifest::Document;
 use crate::review::Subject;
-use crate::rules::Certainty;
+use crate::rules::{Certainty, Finding};
 use crate::verdict::{Action, Verdict};
 
 /// The version of this form. A new key is no new version; a changed or removed one is.
@@ -20,9 +21,15 @@ const SCHEMA_VERSION: u32 = 1;
 pub(super) struct Report {
     pub(super) schema_version: u32,
     pub(super) findings: Vec<Found>,
+    /// Findings that the object in the cluster has too: they are nobody's new mistake.
+    pub(super) unchanged: Vec<Found>,
     pub(super) abstained: Vec<NotJudged>,
     pub(super) errors: Vec<Problem>,
-    /// What is wrong with annotations that should allow something.
+    /// Files and documents of directories that are no manifests.
+    pub(super) left_out: Vec<Problem>,
+    /// How many objects were not judged because a controller makes them from others.
+    pub(super) controlled: usize,
+    /// What is no error, such as an annotation that should allow something and does not.
     #[serde(skip)]
     pub(super) notices: Vec<Problem>,
     /// How many objects were judged.
@@ -61,8 +68,11 @@ pub(super) struct NotJudged {
     /// What of the object, and why, apart.
     #[serde(skip)]
     pub(super) parts: (String, String),
+    /// What stands there that something else replaces; then that is the reason.
     #[serde(skip)]
-    place: Position,
+    pub(super) placeholder: Option<Placeholder>,
+    #[serde(skip)]
+    pub(super) place: Position,
 }
 
 /// An object.
@@ -82,8 +92,11 @@ impl Default for Report {
         Self {
             schema_version: SCHEMA_VERSION,
             findings: Vec::new(),
+            unchanged: Vec::new(),
             abstained: Vec::new(),
             errors: Vec::new(),
+            left_out: Vec::new(),
+            controlled: 0,
             notices: Vec::new(),
             objects: 0,
         }
@@ -111,17 +124,40 @@ impl Report {
                 Level::Warning
             };
             let finding = record.finding;
-            self.findings.push(Found {
+            let place = Position::of(&source.name, document.locate(&finding.path));
+            // What is written is not what will be applied, so it proves nothing.
+            if let Some(placeholder) = placeholder(source, document, &finding) {
+                let reason = format!(
+                    "{} is not rendered; check {}",
+                    placeholder.text,
+                    placeholder.by.advice(&source.name)
+                );
+                self.abstained.push(NotJudged {
+                    rule: record.meta.name,
+                    object: Object::of(subject),
+                    reason: format!("{}: {reason}", finding.item),
+                    parts: (finding.item, reason),
+                    placeholder: Some(placeholder),
+                    place,
+                });
+                continue;
+            }
+            let found = Found {
                 rule: record.meta.name,
                 level,
                 certainty: finding.certainty,
                 object: Object::of(subject),
-                source: Position::of(&source.name, document.locate(&finding.path)),
+                source: place,
                 path: finding.path,
                 message: finding.message,
                 help: finding.help,
                 fix: finding.response.patch().cloned(),
-            });
+            };
+            if record.unchanged {
+                self.unchanged.push(found);
+            } else {
+                self.findings.push(found);
+            }
         }
         let annotations = document.locate("/metadata/annotations");
         for notice in verdict.notices {
@@ -137,16 +173,25 @@ impl Report {
                 object: Object::of(subject),
                 reason: format!("{item}: {reason}"),
                 parts: (item, reason),
+                placeholder: None,
                 place: Position::of(&source.name, document.locate("")),
             });
         }
     }
 
+    /// Counts an object that is not judged, as a controller makes it from another one.
+    pub(super) fn leave_to_controller(&mut self) {
+        self.objects += 1;
+        self.controlled += 1;
+    }
+
     /// Puts everything in order: by file, line and guardrail.
     pub(super) fn sort(&mut self) {
         self.findings.sort_by(|a, b| a.order().cmp(&b.order()));
+        self.unchanged.sort_by(|a, b| a.order().cmp(&b.order()));
         self.abstained.sort_by(|a, b| a.order().cmp(&b.order()));
         self.errors.sort_by(|a, b| a.source.cmp(&b.source));
+        self.left_out.sort_by(|a, b| a.source.cmp(&b.source));
     }
 
     /// How many findings there are of a level.
@@ -154,6 +199,13 @@ impl Report {
         let findings = self.findings.iter();
         findings.filter(|finding| finding.level == level).count()
     }
+}
+
+/// What stands in the place of a finding, if something else replaces it before it is applied.
+fn placeholder(source: &Source, document: &Document, finding: &Finding) -> Option<Placeholder> {
+    let written = document.object.root().text_at(&finding.path);
+    let mut seen = written.into_iter().chain([finding.value.as_str()]);
+    seen.find_map(|value| Placeholder::find(value, &source.surroundings))
 }
 
 impl Found {

@@ -1,13 +1,14 @@
 //! What `check` found, as people read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use clap::builder::styling::{AnsiColor, Style};
 use json_patch::PatchOperation;
 
 use super::inputs::Source;
-use super::report::{Found, Level, Report};
+use super::placeholder::{Placeholder, Renderer};
+use super::report::{Found, Level, NotJudged, Report};
 use crate::cli::printable::{line, lines};
 use crate::verdict::wording::field_path;
 
@@ -20,16 +21,16 @@ const STRONG: Style = Style::new().bold();
 /// Characters of a source line that are shown; the column pointed at is always among them.
 const WIDEST: usize = 120;
 
+/// Files left out that are named without being asked for, where nothing was judged.
+const NAMED_FILES: usize = 20;
+
 /// The report, with colours; standard output drops them where nobody sees them.
-pub(super) fn render(report: &Report, sources: &[Source]) -> String {
+pub(super) fn render(report: &Report, sources: &[Source], verbose: bool) -> String {
+    let found = report.findings.iter();
+    let found: BTreeSet<_> = found.map(|found| found.source.file.as_str()).collect();
     let texts: BTreeMap<&str, Vec<&str>> = sources
         .iter()
-        .filter(|source| {
-            report
-                .findings
-                .iter()
-                .any(|found| found.source.file == source.name)
-        })
+        .filter(|source| found.contains(source.name.as_str()))
         .map(|source| (source.name.as_str(), source.text.lines().collect()))
         .collect();
     let mut text = String::new();
@@ -39,6 +40,40 @@ pub(super) fn render(report: &Report, sources: &[Source]) -> String {
         let _ = finding(&mut text, found, lines.map_or(&[][..], Vec::as_slice));
     }
     let _ = not_judged(&mut text, report);
+    let _ = not_rendered(&mut text, report);
+    if verbose {
+        for found in &report.unchanged {
+            let (place, message) = (found.source.to_string(), line(&found.message));
+            let rule = found.rule;
+            let _ = writeln!(
+                text,
+                "{STRONG}there already{STRONG:#}: {}: [{rule}] {message}",
+                line(&place)
+            );
+        }
+    }
+    // Where nothing was judged, this is why.
+    if verbose || report.objects == 0 {
+        let shown = if verbose {
+            report.left_out.len()
+        } else {
+            NAMED_FILES
+        };
+        for left_out in report.left_out.iter().take(shown) {
+            let _ = writeln!(
+                text,
+                "{STRONG}left out{STRONG:#}: {}",
+                line(&left_out.to_string())
+            );
+        }
+        if let Some(more) = report.left_out.len().checked_sub(shown + 1) {
+            let _ = writeln!(
+                text,
+                "{STRONG}left out{STRONG:#}: {} more (-v names them)",
+                more + 1
+            );
+        }
+    }
     let _ = summary(&mut text, report);
     text
 }
@@ -120,7 +155,8 @@ fn described(operation: &PatchOperation) -> String {
 /// One line for each reason, however many objects it concerns.
 fn not_judged(text: &mut String, report: &Report) -> std::fmt::Result {
     let mut reasons: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for entry in &report.abstained {
+    let entries = report.abstained.iter();
+    for entry in entries.filter(|entry| entry.placeholder.is_none()) {
         let (item, reason) = &entry.parts;
         let items = reasons.entry((entry.rule, reason)).or_default();
         items.push(item);
@@ -140,6 +176,36 @@ fn not_judged(text: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
+/// One line for each file, however many placeholders are in it.
+fn not_rendered(text: &mut String, report: &Report) -> std::fmt::Result {
+    let mut files: BTreeMap<&str, BTreeSet<(Renderer, &str)>> = BTreeMap::new();
+    for NotJudged {
+        place, placeholder, ..
+    } in &report.abstained
+    {
+        if let Some(Placeholder { by, text }) = placeholder {
+            files.entry(&place.file).or_default().insert((*by, text));
+        }
+    }
+    for (file, placeholders) in files {
+        let more = match placeholders.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let Some((by, first)) = placeholders.first() else {
+            continue;
+        };
+        writeln!(
+            text,
+            "{STRONG}not rendered{STRONG:#}: {}: {}{more}; check {}",
+            line(file),
+            line(first),
+            line(&by.advice(file))
+        )?;
+    }
+    Ok(())
+}
+
 fn summary(text: &mut String, report: &Report) -> std::fmt::Result {
     let parts = [
         (report.count(Level::Error), "error"),
@@ -153,11 +219,21 @@ fn summary(text: &mut String, report: &Report) -> std::fmt::Result {
     if parts.is_empty() {
         parts.push("nothing found".to_owned());
     }
-    if !report.abstained.is_empty() {
-        parts.push(format!("{} not checked", report.abstained.len()));
-    }
-    if !report.errors.is_empty() {
-        parts.push(format!("{} unreadable", report.errors.len()));
+    let abstained = report.abstained.iter();
+    let not_rendered = abstained
+        .filter(|entry| entry.placeholder.is_some())
+        .count();
+    for (count, what) in [
+        (report.unchanged.len(), "there already"),
+        (report.abstained.len() - not_rendered, "not checked"),
+        (not_rendered, "not rendered"),
+        (report.controlled, "left to a controller"),
+        (report.errors.len(), "unreadable"),
+        (report.left_out.len(), "left out"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
     }
     writeln!(
         text,

@@ -1,5 +1,7 @@
 //! Whatever is in a file: an answer or a clear error, and the other files are judged.
 
+use serde_json::Value;
+
 use super::{BAD_POD, Place, assert_error, places};
 
 #[test]
@@ -7,16 +9,17 @@ fn what_cannot_be_read_is_named_and_the_rest_is_judged() {
     let place = Place::with(&[
         ("bad.yaml", BAD_POD),
         ("broken.yaml", "apiVersion: v1\nkind: Pod\nspec: [\n"),
-        ("values.yaml", "replicas: 3\n"),
+        ("other.yaml", "replicas: 3\n"),
         ("list.yaml", "- a\n- b\n"),
         (
             "broken.json",
             "{\"apiVersion\": \"v1\",\n  \"kind\" \"Pod\"}\n",
         ),
     ]);
-    let report = place.report("-f .");
-    assert_eq!(places(&report), ["impossible-memory-limit ./bad.yaml:9"]);
-    assert_error(&report, "./values.yaml:1:1", "apiVersion is missing");
+    let names = "bad.yaml broken.yaml other.yaml list.yaml broken.json";
+    let report = place.report(&format!("-f {names}"));
+    assert_eq!(places(&report), ["impossible-memory-limit bad.yaml:9"]);
+    assert_error(&report, "other.yaml:1:1", "apiVersion is missing");
     let errors = report["errors"].as_array().unwrap();
     assert_eq!(errors.len(), 4, "{errors:#?}");
     for error in errors {
@@ -68,7 +71,7 @@ fn garbage_is_an_error() {
         "bytes.yaml",
         &(0..=255).cycle().take(100_000).collect::<Vec<u8>>(),
     );
-    place.write("utf16.yaml", b"\xff\xfea\0:\0");
+    place.write("utf16.yaml", b"\xff\xfea\0:");
     place.write("nested.json", &b"[".repeat(200_000));
     place.write("nested.yaml", &b"{a: ".repeat(50_000));
     place.write("indented.yaml", &deep(2_000));
@@ -77,24 +80,31 @@ fn garbage_is_an_error() {
         format!("{text}a{index}: &a{index} [*a{before}, *a{before}, *a{before}]\n")
     });
     place.write("laughs.yaml", laughs.as_bytes());
-    let report = place.report("-f .");
-    assert_eq!(places(&report), ["impossible-memory-limit ./bad.yaml:9"]);
-    let errors = report["errors"].as_array().unwrap();
-    let with_error = |name: &str| {
-        errors
-            .iter()
-            .any(|error| error["source"]["file"] == format!("./{name}"))
-    };
-    for name in [
+    let garbage = [
         "bytes.yaml",
         "utf16.yaml",
         "nested.json",
         "nested.yaml",
         "indented.yaml",
         "laughs.yaml",
-    ] {
-        assert!(with_error(name), "{name} is not among {errors:#?}");
+    ];
+    let named = place.report(&format!("-f bad.yaml {}", garbage.join(" ")));
+    assert_eq!(places(&named), ["impossible-memory-limit bad.yaml:9"]);
+    let walked = place.report("-f .");
+    assert_eq!(places(&walked), ["impossible-memory-limit ./bad.yaml:9"]);
+    for name in garbage {
+        let has = |list: &Value, name: &str| {
+            let mut entries = list.as_array().unwrap().iter();
+            entries.any(|entry| entry["source"]["file"] == name)
+        };
+        assert!(has(&named["errors"], name), "{name} in {named:#}");
+        // In a directory it need not be a manifest.
+        assert!(
+            has(&walked["leftOut"], &format!("./{name}")),
+            "{name} in {walked:#}"
+        );
     }
+    assert_eq!(walked["errors"], Value::Array(Vec::new()));
 }
 
 /// A map in a map in a map.
