@@ -224,9 +224,8 @@ async fn a_definition_that_is_installed_later_is_seen_and_so_is_its_end() {
 // Alone with its cluster: the definition of ExternalSecret is everybody's.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_name_is_seen_in_either_order_of_arrival() {
-    const REFERENCES: Reads = Reads::all::<PodReferences>();
     const READS: &[Reads] = &[
-        REFERENCES,
+        Reads::all::<PodReferences>(),
         Reads::all::<ConfigMapKeys>(),
         Reads::all::<ServiceAccount>(),
         Reads::all::<ExternalSecret>(),
