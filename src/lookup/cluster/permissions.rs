@@ -12,7 +12,9 @@ use crate::rules::Meta;
 #[must_use]
 pub fn permissions(meta: &Meta) -> Vec<PolicyRule> {
     let judged = meta.watches.iter().map(|kind| (kind, None));
-    let read = meta.reads.iter().flat_map(|reads| {
+    // What is watched on demand is only asked for by `check`, with its caller's own permissions.
+    let read = meta.reads.iter().filter(|reads| !reads.is_on_demand());
+    let read = read.flat_map(|reads| {
         let kinds = reads.row().kinds.iter();
         kinds.map(|readable| (&readable.kind, reads.name()))
     });
