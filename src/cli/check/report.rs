@@ -1,7 +1,7 @@
 //! What `check` found, as it is written in JSON.
 
 use json_patch::Patch;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::inputs::Source;
 use super::placeholder::Placeholder;
@@ -64,15 +64,21 @@ pub(super) struct Found {
 pub(super) struct NotJudged {
     pub(super) rule: &'static str,
     pub(super) object: Object,
-    pub(super) reason: String,
-    /// What of the object, and why, apart.
-    #[serde(skip)]
+    /// What of the object, and why.
+    #[serde(rename = "reason", serialize_with = "with_colon")]
     pub(super) parts: (String, String),
     /// What stands there that something else replaces; then that is the reason.
     #[serde(skip)]
     pub(super) placeholder: Option<Placeholder>,
     #[serde(skip)]
     pub(super) place: Position,
+}
+
+fn with_colon<S: Serializer>(
+    (item, reason): &(String, String),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{item}: {reason}"))
 }
 
 /// An object.
@@ -135,7 +141,6 @@ impl Report {
                 self.abstained.push(NotJudged {
                     rule: record.meta.name,
                     object: Object::of(subject),
-                    reason: format!("{}: {reason}", finding.item),
                     parts: (finding.item, reason),
                     placeholder: Some(placeholder),
                     place,
@@ -171,7 +176,6 @@ impl Report {
             self.abstained.push(NotJudged {
                 rule: abstained.meta.name,
                 object: Object::of(subject),
-                reason: format!("{item}: {reason}"),
                 parts: (item, reason),
                 placeholder: None,
                 place: Position::of(&source.name, document.locate("")),
@@ -218,7 +222,7 @@ impl Found {
 impl NotJudged {
     fn order(&self) -> impl Ord + '_ {
         let Position { file, line, .. } = &self.place;
-        (file, line, self.rule, &self.reason)
+        (file, line, self.rule, &self.parts)
     }
 }
 
